@@ -175,8 +175,8 @@ func (a *answering) Read(p []byte) (int, error) {
 const minBodyRate = 1 << 10
 
 // MediaType returns the type of a Content-Type header, in lower case and without parameters. It
-// reports false if the header is malformed, or has no type, as in "image" or "image/*". "*/*" is
-// one here: clients send it for what they do not know.
+// reports false if the header is malformed or is not a single type, such as "image" or "image/*".
+// It accepts "*/*", which clients send if they do not know the type.
 func MediaType(contentType string) (t string, ok bool) {
 	t, _, err := mime.ParseMediaType(contentType)
 	top, sub, _ := strings.Cut(t, "/")

@@ -18,31 +18,30 @@ import (
 	"github.com/pdskit/pdskit/internal/sleep"
 )
 
-// Client calls XRPC methods. It is safe for concurrent use; its fields must not
-// be changed meanwhile.
+// Client calls XRPC methods. It is safe for concurrent use. Do not change its fields while it is in
+// use.
 type Client struct {
-	// Host is the address of the server, "https://pds.example.com". It is required.
+	// Host is the URL of the server, for example "https://pds.example.com". It is required.
 	Host string
-	// HTTP makes the requests. Nil: http.DefaultClient. For hosts that strangers have
-	// named, use the client of safehttp.NewClient.
+	// HTTP makes the requests. Nil: http.DefaultClient. For hosts named by untrusted input, use the
+	// client of safehttp.NewClient.
 	HTTP *http.Client
 	// Authorize, if not nil, adds credentials to each request.
 	Authorize func(r *http.Request) error
-	// Retries is how often a query is tried again after a failure of the network, or
-	// when the server is busy (429, 502, 503, 504), waiting as long as the server asks.
-	// Procedures are never tried again, nor sent where a redirect points: they may
-	// have taken effect. 0: 2; negative: none.
+	// Retries is how often a query is tried again after a network failure, or if the server is busy
+	// (429, 502, 503, 504). The client waits as long as the server asks. Procedures are never tried
+	// again, and never follow redirects, because they may have taken effect. 0: 2; negative: none.
 	Retries int
-	// MaxWait bounds the time between tries; a server that asks for more gets no
+	// MaxWait bounds the time between tries. If the server asks for a longer wait, there is no
 	// other try. 0: 30 seconds.
 	MaxWait time.Duration
-	// MaxBody bounds the bytes of a JSON answer. 0: 10 MiB.
+	// MaxBody bounds the bytes of a JSON response. 0: 10 MiB.
 	MaxBody int64
 }
 
 var errNoHost = errors.New("xrpc: Client.Host is missing")
 
-// Bearer is an Authorize function that sends a token.
+// Bearer returns a Client.Authorize function that sends a bearer token.
 func Bearer(token string) func(*http.Request) error {
 	return func(r *http.Request) error {
 		r.Header.Set("Authorization", "Bearer "+token)
@@ -50,9 +49,9 @@ func Bearer(token string) func(*http.Request) error {
 	}
 }
 
-// Query calls a query and decodes its JSON answer into out (nil: ignored).
-// Params is url.Values, or a struct whose fields have JSON names, or nil. An
-// error that the server answered with is an *Error.
+// Query calls a query and decodes its JSON response into out (nil: ignored). params is a
+// url.Values, a struct whose fields have JSON names, or nil. An error response of the server is
+// returned as an *Error.
 func (c *Client) Query(ctx context.Context, nsid string, params, out any) error {
 	resp, err := c.Get(ctx, nsid, params)
 	if err != nil {
@@ -61,7 +60,7 @@ func (c *Client) Query(ctx context.Context, nsid string, params, out any) error 
 	return c.decode(nsid, resp, out)
 }
 
-// Get calls a query whose answer is not JSON. The caller closes the body. Errors are those of
+// Get calls a query whose response is not JSON. The caller closes the body. Errors are those of
 // Query.
 func (c *Client) Get(ctx context.Context, nsid string, params any) (*http.Response, error) {
 	query, err := encodeParams(params)
@@ -100,8 +99,8 @@ func (c *Client) Get(ctx context.Context, nsid string, params any) (*http.Respon
 	}
 }
 
-// Procedure calls a procedure with a JSON input (nil: none) and decodes its
-// JSON answer into out (nil: ignored). Errors are those of Query.
+// Procedure calls a procedure with a JSON input (nil: none) and decodes its JSON response into out
+// (nil: ignored). Errors are those of Query.
 func (c *Client) Procedure(ctx context.Context, nsid string, in, out any) error {
 	var body io.Reader
 	ct := ""
@@ -115,8 +114,8 @@ func (c *Client) Procedure(ctx context.Context, nsid string, in, out any) error 
 	return c.Upload(ctx, nsid, ct, body, out)
 }
 
-// Upload calls a procedure with any input. The length of a body with a method Size() int64,
-// as *io.SectionReader has it, is sent along, as are those that net/http knows.
+// Upload calls a procedure with any input. It sends the length of a body that has a method Size()
+// int64, such as *io.SectionReader, and of the bodies whose length net/http knows.
 func (c *Client) Upload(ctx context.Context, nsid, contentType string, body io.Reader, out any) error {
 	resp, err := c.do(ctx, http.MethodPost, nsid, contentType, body)
 	if err != nil {

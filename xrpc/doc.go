@@ -1,7 +1,7 @@
-// Package xrpc serves XRPC methods over net/http (XRPC specification).
+// Package xrpc serves and calls XRPC methods over net/http (XRPC specification).
 //
-// A Server is an http.Handler for the paths under /xrpc/. Methods are typed
-// functions, made into handlers by Query, Procedure and their relatives:
+// A [Server] is an http.Handler for the paths under /xrpc/. Methods are typed functions. [Query],
+// [Procedure] and similar functions turn them into handlers:
 //
 //	type params struct {
 //		Handle syntax.Handle `json:"handle"`
@@ -12,16 +12,16 @@
 //		Handler: xrpc.Query(func(ctx context.Context, r *xrpc.Request, p params) (output, error) { … }),
 //	})
 //
-// What every method needs is done once, here: method and media type are checked,
-// bodies bounded, parameters and inputs validated against their schemas (where
-// the server has a Catalog), credentials verified by the route's Authenticator,
-// errors answered in the standard envelope {"error", "message"}, panics turned
-// into status 500 with the request's id, and cross-origin requests allowed.
+// The server does what every method needs. It checks the HTTP method and the media type, and bounds
+// bodies. It validates parameters and inputs against their schemas, if it has a Catalog. It
+// verifies credentials with the route's [Authenticator]. It sends errors in the standard form
+// {"error", "message"}, answers panics with status 500 and the request's ID, and allows
+// cross-origin requests.
 //
-// Names in JSON are exact, in a Server and a Client alike: a member goes to the field whose json
-// tag is its name, never to one that has it in another case, and an object that has a name twice is
-// refused. Bodies may be encoded with gzip and deflate, and with what Server.Decoders has besides.
+// JSON names are exact, in a Server and in a Client: a member is decoded into the field whose json
+// tag equals its name, never one in another case. An object with a duplicate name is refused.
+// Bodies may be encoded with gzip and deflate, and with the codings in Server.Decoders.
 //
-// A Client calls methods. It tries queries again where that may help, and
-// procedures never. An error that it returns is an *Error, as a server's is.
+// A [Client] calls methods. It retries queries after failures that may pass, and never retries
+// procedures. An error response is returned as an *[Error].
 package xrpc

@@ -12,17 +12,17 @@ import (
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
-// Error is an error of a method as client and server see it (XRPC
-// specification, Error Responses).
+// Error is an error response of a method, for both client and server (XRPC specification, Error
+// Responses).
 type Error struct {
 	Status  int    // HTTP status; 0: 400
 	Name    string // machine-readable; empty: a name for the status
 	Message string // for people
-	// Header has further headers of the answer, such as WWW-Authenticate.
+	// Header has further headers of the response, such as WWW-Authenticate.
 	Header http.Header
-	// Remote marks an error that a Client got from another server. A Server that
-	// such an error reaches unmapped answers with status 502: what another
-	// server says of this one's request (a missing login, a Set-Cookie) is not the caller's.
+	// Remote marks an error that a Client got from another server. If a Server's handler returns
+	// such an error, the status is 502: what the other server says about this server's request (a
+	// missing login, a Set-Cookie) is not meant for the caller.
 	Remote bool
 }
 
@@ -62,16 +62,15 @@ func (e *Error) name() string {
 	return "InternalServerError"
 }
 
-// Is reports whether target is an *Error that this one is a case of: fields of
-// target that are not zero must be equal. So errors.Is(err, &Error{Name:
-// "RecordNotFound"}) asks for a name alone.
+// Is reports whether target is an *Error whose non-zero fields equal those of e. So errors.Is(err,
+// &Error{Name: "RecordNotFound"}) compares only the name.
 func (e *Error) Is(target error) bool {
 	t, ok := target.(*Error)
 	return ok && (t.Status == 0 || t.Status == e.Status) && (t.Name == "" || t.Name == e.name()) &&
 		(t.Message == "" || t.Message == e.Message)
 }
 
-// RetryAfter returns how long the server asks to wait; 0 if it does not say.
+// RetryAfter returns how long the server asks to wait, or 0 if it does not say.
 func (e *Error) RetryAfter(now time.Time) time.Duration {
 	v := e.Header.Get("Retry-After")
 	if s, err := strconv.ParseUint(v, 10, 31); err == nil {
@@ -83,7 +82,7 @@ func (e *Error) RetryAfter(now time.Time) time.Duration {
 	return 0
 }
 
-// InvalidRequest is an error of status 400 and that name.
+// InvalidRequest returns an error with status 400 and the name InvalidRequest.
 func InvalidRequest(format string, args ...any) *Error {
 	return &Error{Status: http.StatusBadRequest, Name: "InvalidRequest", Message: fmt.Sprintf(format, args...)}
 }
@@ -94,10 +93,10 @@ type envelope struct {
 	Message string `json:"message,omitempty"`
 }
 
-// WriteError answers with an error. One that is neither an *Error nor a *limit.Error is answered
-// with status 500 and without its text, which may contain internals; with status 503 if it has a
-// method Unavailable() bool that says so, as the error of a store whose disk is full, and then with
-// the text of its method Public() string, if it has one.
+// WriteError sends an error response. An error other than an *Error and a *limit.Error has status
+// 500. Its text is not sent, because it may contain internals. If the error has a method
+// Unavailable() bool that returns true, such as that of a store whose disk is full, the status is
+// 503, and the text is that of its method Public() string, if it has one.
 func WriteError(w http.ResponseWriter, err error) {
 	e := asError(err)
 	h := w.Header()
@@ -150,9 +149,8 @@ func unavailable(err error) bool {
 	return errors.As(err, &u) && u.Unavailable()
 }
 
-// WriteJSON answers with a JSON body. If v cannot be encoded, nothing is written. A list that is
-// nil is written as []. A json.RawMessage is the body, and must be valid: it is not looked at
-// again.
+// WriteJSON sends a JSON response. If v cannot be encoded, nothing is written. A nil list is
+// written as []. A json.RawMessage is sent as it is; it must be valid JSON and is not checked.
 func WriteJSON(w http.ResponseWriter, status int, v any) (err error) {
 	body, raw := v.(json.RawMessage)
 	if !raw {

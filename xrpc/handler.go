@@ -7,9 +7,8 @@ import (
 	"reflect"
 )
 
-// Handler runs one method. Make one with Query, Procedure, RawQuery,
-// RawProcedure, Subscription or Any. Of a nil function they make the zero Handler, which
-// Server.Handle refuses.
+// Handler runs one method. Make one with Query, Procedure, RawQuery, RawProcedure, Subscription or
+// Any. For a nil function these return the zero Handler, which Server.Handle refuses.
 type Handler struct {
 	method string // of HTTP; empty: GET and POST
 	serve  func(w http.ResponseWriter, r *Request) error
@@ -43,8 +42,8 @@ func (h Handler) allows(method string) error {
 	}
 }
 
-// Wrap returns a handler for the same HTTP methods that runs fn in the place of h. next runs h; fn
-// may call it once, with another ResponseWriter and a changed request.
+// Wrap returns a handler for the same HTTP methods that runs fn instead of h. next runs h. fn may
+// call it once, with another ResponseWriter and a changed request.
 func (h Handler) Wrap(fn func(w http.ResponseWriter, r *Request, next func(http.ResponseWriter, *Request) error) error) Handler {
 	if fn == nil || h.serve == nil {
 		return Handler{}
@@ -52,13 +51,13 @@ func (h Handler) Wrap(fn func(w http.ResponseWriter, r *Request, next func(http.
 	return Handler{h.method, func(w http.ResponseWriter, r *Request) error { return fn(w, r, h.serve) }}
 }
 
-// None is the input or output of a procedure that has none. The answer is
-// status 200 with an empty body.
+// None is the input or output of a procedure without one. The response then is status 200 with an
+// empty body.
 type None struct{}
 
-// Query makes a handler of a function from parameters to JSON. P is a struct
-// whose fields have JSON names and are strings, integers, booleans, or slices of these; a
-// pointer to one of these tells an absent parameter from a zero one.
+// Query makes a handler from a function of parameters that returns JSON. P is a struct whose fields
+// have JSON names and are strings, integers, booleans, or slices of these. A pointer to one of
+// these distinguishes an absent parameter from a zero one.
 func Query[P, O any](fn func(ctx context.Context, r *Request, params P) (O, error)) Handler {
 	if fn == nil {
 		return Handler{}
@@ -72,9 +71,9 @@ func Query[P, O any](fn func(ctx context.Context, r *Request, params P) (O, erro
 	})
 }
 
-// RawQuery makes a handler of a function that answers by itself. It may return
-// an error as long as it has not written anything; after that, the connection is cut, so that
-// the client knows.
+// RawQuery makes a handler from a function that writes the response itself. An error that it
+// returns before writing becomes the response. After that, an error closes the connection, so that
+// the client notices.
 func RawQuery[P any](fn func(w http.ResponseWriter, r *Request, params P) error) Handler {
 	if fn == nil {
 		return Handler{}
@@ -89,7 +88,7 @@ func RawQuery[P any](fn func(w http.ResponseWriter, r *Request, params P) error)
 	}}
 }
 
-// Procedure makes a handler of a function from a JSON body to JSON.
+// Procedure makes a handler from a function of a JSON body that returns JSON.
 func Procedure[I, O any](fn func(ctx context.Context, r *Request, in I) (O, error)) Handler {
 	if fn == nil {
 		return Handler{}
@@ -115,9 +114,9 @@ func Procedure[I, O any](fn func(ctx context.Context, r *Request, in I) (O, erro
 	}}
 }
 
-// RawProcedure makes a handler of a function that reads the body and answers by
-// itself, with the rules of RawQuery. To read a body that is longer than the
-// route's limit, stalls or breaks off gives an *Error, for the function to return.
+// RawProcedure makes a handler from a function that reads the body and writes the response itself,
+// with the rules of RawQuery. If the body exceeds the route's limit, stalls, or breaks off, reading
+// it gives an *Error, which the function should return.
 func RawProcedure(fn func(w http.ResponseWriter, r *Request) error) Handler {
 	if fn == nil {
 		return Handler{}
@@ -130,8 +129,8 @@ func RawProcedure(fn func(w http.ResponseWriter, r *Request) error) Handler {
 	}}
 }
 
-// Subscription makes a handler of one that accepts WebSocket connections. The
-// parameters are validated; the handler reads them itself.
+// Subscription makes a handler from one that accepts WebSocket connections. The server validates
+// the parameters; the handler reads them itself.
 func Subscription(h http.Handler) Handler {
 	if h == nil {
 		return Handler{}
@@ -150,9 +149,8 @@ func Subscription(h http.Handler) Handler {
 	}}
 }
 
-// Any makes a handler for queries and procedures alike, of a function with the
-// rules of RawQuery that sees the request as it came: parameters and body are
-// neither validated nor decoded. It suits Server.Fallback.
+// Any makes a handler for both queries and procedures, with the rules of RawQuery. Parameters and
+// body are neither validated nor decoded. It suits Server.Fallback.
 func Any(fn func(w http.ResponseWriter, r *Request) error) Handler {
 	return Handler{"", fn}
 }

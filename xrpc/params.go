@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Bounds on a query string.
+// Limits on a query string.
 const (
 	maxQuery  = 64 << 10
 	maxParams = 2000

@@ -12,23 +12,22 @@ import (
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
-// Request is a request for a method.
+// Request is a request for a method, with what the server knows about it.
 type Request struct {
 	*http.Request
 	// NSID is the method.
 	NSID syntax.NSID
-	// ID names the request in logs and in the X-Request-Id header of the answer.
+	// ID identifies the request in logs and in the X-Request-Id header of the response.
 	ID string
-	// Principal is who makes the request, as the route's Authenticator has found.
+	// Principal is the caller, as the route's Authenticator returned it.
 	Principal auth.Principal
-	// Account is the account that a request without a Principal is about, as a login or a sign-up
-	// is, if a handler has found it. Whoever makes the request need not be its owner. It is for
-	// logs.
+	// Account is the account that a request without a Principal is about, such as a login or a
+	// sign-up, if a handler has set it. The caller need not be its owner. It is for logs.
 	Account syntax.DID
-	// Error is the name of the error that the request was answered with; empty: it was answered
-	// well, or with what another server has said. It is for Server.Observe.
+	// Error is the name of the error in the response. It is empty after success, and for responses
+	// of another server. It is for Server.Observe.
 	Error string
-	// Notes are what a handler has to say about the request in the line that Server.Observe logs.
+	// Notes are attributes that a handler adds to the request's log line, for Server.Observe.
 	Notes []slog.Attr
 
 	server *Server
@@ -39,13 +38,13 @@ type Request struct {
 	answer http.Header
 }
 
-// Input returns the value of the JSON body as it was validated, with its encoding as CBOR, so that
-// a handler need not parse parts of it again. It is nil where no such value was made: for methods
-// without a schema in Server.Catalog, and with Route.PlainJSON.
+// Input returns the validated JSON body with its encoding as CBOR, so that a handler need not parse
+// parts of it again. It is nil for methods without a schema in Server.Catalog, and with
+// Route.PlainJSON.
 func (r *Request) Input() *data.Encoded { return r.input }
 
-// AnswerHeader returns the header of the answer. It is for what has no http.ResponseWriter at hand,
-// and of use before the answer begins.
+// AnswerHeader returns the header of the response, for code without an http.ResponseWriter. Changes
+// after the response has begun have no effect.
 func (r *Request) AnswerHeader() http.Header {
 	if r.answer == nil {
 		r.answer = make(http.Header) // the request came by no server
@@ -65,16 +64,15 @@ func (r *Request) permitted() error {
 	return nil
 }
 
-// Demand returns nil if the caller has all the permissions. If not, the error is an *Error, for the
-// handler to return:
+// Demand returns nil if the caller has all the permissions. Otherwise it returns an *Error, which
+// the handler should return:
 //
-//   - 403 ScopeMissingError names the scope that an OAuth client, or whoever else, lacks;
-//   - 400 InvalidToken is for app passwords, as clients know it;
-//   - 401 AuthMissing is for who gave no credentials.
+//   - 403 ScopeMissingError names the scope that an OAuth client, or another caller, lacks;
+//   - 400 InvalidToken is for app passwords, as clients expect it;
+//   - 401 AuthMissing is for callers without credentials.
 //
-// The permissions must be among Route.Needs, or be what a pattern there stands for. If they are
-// not, the error is another one, for whoever calls: it is answered with status 500 and logged.
-// So what routes declare stays true.
+// Each permission must be in Route.Needs or be covered by a pattern there. If one is not, the
+// route's declaration is wrong, and the response is status 500, which is logged.
 func (r *Request) Demand(want ...auth.Permission) error {
 	for _, w := range want {
 		if r.route == nil || !slices.ContainsFunc(r.route.Needs, func(need auth.Permission) bool { return need.Covers(w) }) {

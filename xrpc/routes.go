@@ -9,9 +9,9 @@ import (
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
-// Handle registers methods. It panics if a method of that name exists (see Replace), if a name is
-// not an NSID, if a handler is missing, if a route needs permissions but has no Authenticator, or
-// if the server has served a request already.
+// Handle registers methods. It panics if a method with the same name exists (see Replace), if a
+// name is not an NSID, if a handler is missing, if a route needs permissions but has no
+// Authenticator, or if the server has already served a request.
 func (s *Server) Handle(routes ...Route) {
 	for _, rt := range routes {
 		if s.routes[rt.NSID] != nil {
@@ -30,10 +30,9 @@ func (s *Server) Routes() []Route {
 	return list
 }
 
-// Replace puts routes in the place of those of the same names. Nothing of the old ones is kept: the
-// new ones bring their own Auth and Needs, and without Auth anybody may call them. To change a part
-// of a route, use With. It panics if there is none of a
-// name, and where Handle panics.
+// Replace replaces the routes of the same names completely: the new ones need their own Auth and
+// Needs; without Auth, anybody may call them. To change a part of a route, use With. It panics if a
+// name is not registered, and where Handle panics.
 func (s *Server) Replace(routes ...Route) {
 	for _, rt := range routes {
 		s.registered(rt.NSID)
@@ -41,9 +40,9 @@ func (s *Server) Replace(routes ...Route) {
 	}
 }
 
-// With changes a registered route, as to wrap its handler (see Handler.Wrap), or to demand more of
-// its caller. It panics if there is no such route, if the name of the changed one is another, and
-// where Handle panics.
+// With changes a registered route, for example to wrap its handler (see Handler.Wrap) or to demand
+// more permissions. It panics if there is no such route, if change returns another name, and where
+// Handle panics.
 func (s *Server) With(nsid string, change func(Route) Route) {
 	rt := *s.registered(nsid)
 	rt.Needs = slices.Clone(rt.Needs)

@@ -19,77 +19,77 @@ import (
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
-// An Authenticator verifies the credentials of a request and returns who makes it, or an *Error.
-// Where credentials are optional, it returns the zero Principal for a request without any.
+// An Authenticator verifies the credentials of a request and returns the caller, or an *Error. If
+// credentials are optional, it returns the zero Principal for a request without any.
 type Authenticator func(r *Request) (auth.Principal, error)
 
 // Route is one method of a server.
 type Route struct {
 	NSID    string
 	Handler Handler
-	// Auth, if not nil, is called before the body is read. Nil: everybody is anonymous.
+	// Auth, if not nil, is called before the body is read. Nil: all callers are anonymous.
 	Auth Authenticator
-	// Needs are the permissions that the method demands of its caller. The server refuses a caller
-	// who lacks one of them. For those that depend on the input, a pattern stands here
-	// (auth.FromInput), and the handler demands what the input tells: see Request.Demand.
+	// Needs are the permissions that the method demands. The server refuses callers that lack one
+	// of them. A permission that depends on the input is declared as a pattern (auth.FromInput),
+	// and the handler demands the actual one: see Request.Demand.
 	Needs []auth.Permission
-	// MaxBody is the limit in bytes of the request's body, before and after
-	// decompression. 0: the server's.
+	// MaxBody is the limit in bytes of the request's body, both before and after decompression. 0:
+	// the server's.
 	MaxBody int64
-	// PlainJSON says that the JSON body never becomes CBOR, so that numbers in it may have
-	// fractions and be of any size, as in preferences. It is validated like any other.
+	// PlainJSON leaves the JSON body as it is: it is not converted to CBOR, so numbers may have
+	// fractions and any size, as in preferences. It is validated nevertheless.
 	PlainJSON bool
 }
 
-// Server serves XRPC methods. Set its fields and register its methods before it
-// is used; then it is safe for concurrent use.
+// Server serves XRPC methods. Set its fields and register its methods before its first use. Then it
+// is safe for concurrent use.
 type Server struct {
-	// Catalog has the schemas of methods: their parameters and JSON bodies are
-	// validated, and absent parameters get their defaults. Methods without a schema, and
-	// all if it is nil, are only decoded.
+	// Catalog has the schemas of methods. Parameters and JSON bodies are validated against them,
+	// and absent parameters get their defaults. Methods without a schema are only decoded. Nil: no
+	// method has a schema.
 	Catalog *lexicon.Catalog
-	// Fallback serves the methods that the server does not have; its NSID is not used.
-	// See Any, and package proxy. Nil: they are answered with MethodNotImplemented.
+	// Fallback serves the methods that are not registered; its NSID is not used. See Any, and
+	// package proxy. Nil: the response is MethodNotImplemented.
 	Fallback *Route
-	// Divert, if not nil, reports that a request for a method that the server has is for
-	// Fallback all the same, as when its client names another service.
+	// Divert, if not nil, reports whether Fallback should serve a request for a registered method,
+	// for example because its client names another service.
 	Divert func(r *Request) bool
-	// Compress compresses JSON and CAR files of 1 KiB and more with gzip for the clients that
-	// accept it. It costs time; where a proxy in front does it, leave it out.
+	// Compress compresses JSON and CAR responses of 1 KiB and more with gzip if the client accepts
+	// it. It costs processor time; do not set it behind a proxy that compresses.
 	Compress bool
 	// MaxBody is the limit in bytes of request bodies. 0: 150 KiB.
 	MaxBody int64
-	// Decoders decode request bodies of further content codings than gzip and deflate. The keys
-	// are their names in lower case, such as "br". A decoder's output is bounded by the server; it
-	// must bound the memory that it takes by itself.
+	// Decoders decode request bodies with other content codings than gzip and deflate. The keys are
+	// the names of codings in lower case, such as "br". The server bounds a decoder's output. The
+	// decoder must bound its own memory.
 	Decoders map[string]func(io.Reader) (io.Reader, error)
 	// BodyTimeout is the time in which a JSON body must arrive. For other bodies, which may be
 	// large, it is the total time of waiting that is allowed on top of one second for each KiB.
 	// 0: 30 seconds; negative: no limit.
 	BodyTimeout time.Duration
-	// Admit, if not nil, is asked first of all: the place for rate limits by
-	// address. Its errors are answered.
+	// Admit, if not nil, is called before anything else, for rate limits by address. An error
+	// becomes the response.
 	Admit func(w http.ResponseWriter, r *Request) error
-	// Limit, if not nil, is asked before a method runs, after authentication and the check of
-	// Route.Needs: the place for rate limits by account.
+	// Limit, if not nil, is called before a method runs, after authentication and the check of
+	// Route.Needs, for rate limits by account. An error becomes the response.
 	Limit func(w http.ResponseWriter, r *Request) error
-	// Observe, if not nil, is told of each request when it has ended: the place for
-	// metrics and access logs. A status of 101 is that of a subscription; StatusClientGone,
-	// which nobody sees, that of a client that did not wait for its answer, or for all of it.
+	// Observe, if not nil, is called when a request has ended, for metrics and access logs. Status
+	// 101 means a subscription. [StatusClientGone] means that the client did not wait for the whole
+	// response.
 	Observe func(r *Request, status int, took time.Duration)
-	// Trace, if not nil, is called when a request begins, and what it returns when the request has
-	// ended, with the status that Observe is told. It may give the request another context
-	// (r.Request = r.WithContext(…)): the place to begin and to end the span of a trace.
+	// Trace, if not nil, is called when a request begins. The function that it returns is called
+	// when the request has ended, with the same status as Observe. Trace may give the request
+	// another context (r.Request = r.WithContext(…)), so it can begin and end the span of a trace.
 	Trace func(r *Request) (end func(status int))
-	// Logger gets panics and internal errors. Nil: silent.
+	// Logger logs panics and internal errors. Nil: they are not logged.
 	Logger *slog.Logger
 
 	routes  map[string]*Route
 	serving atomic.Bool // a request has come: no route may be registered any more
 }
 
-// StatusClientGone is what Server.Observe is told of a client that went away. It is no
-// failure of the server.
+// StatusClientGone is the status in Server.Observe for a client that went away. It is not a failure
+// of the server, and is never sent.
 const StatusClientGone = 499
 
 // Defaults of a Server.
@@ -246,8 +246,8 @@ func (s *Server) bodyTimeout() time.Duration {
 	return s.BodyTimeout
 }
 
-// CORS allows requests from web pages of any origin, and answers a preflight request, as any other
-// with the method OPTIONS. It reports whether it did.
+// CORS allows requests from web pages of any origin. It answers requests with the method OPTIONS,
+// such as preflight requests, and reports whether it did.
 func CORS(w http.ResponseWriter, r *http.Request) (done bool) {
 	h := w.Header()
 	h["Access-Control-Allow-Origin"] = allowOrigin
@@ -265,7 +265,7 @@ func CORS(w http.ResponseWriter, r *http.Request) (done bool) {
 	return true
 }
 
-// Values of headers that all answers share. Their capacity is their length, so append copies them.
+// Header values that all responses share. len == cap, so append copies them.
 var (
 	allowOrigin   = []string{"*"}
 	exposeHeaders = []string{"*, DPoP-Nonce, WWW-Authenticate, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy, Atproto-Repo-Rev, Atproto-Content-Labelers, X-Request-Id"}

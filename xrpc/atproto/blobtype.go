@@ -14,7 +14,7 @@ import (
 // sniffLen is how much of a blob is looked at to find its type.
 const sniffLen = 3072
 
-// Types that say nothing of a blob.
+// Types that say nothing about a blob.
 const (
 	anyType     = "*/*" // what some clients send for "look for yourself"
 	unknownType = "application/octet-stream"

@@ -86,11 +86,11 @@ func (s *Service) foreignHandle(ctx context.Context, handle syntax.Handle) (synt
 	return s.network.ResolveHandle(ctx, handle)
 }
 
-// IdentityError is the answer for an error of package identity, which all have one. Others are
-// returned as they are: the server answers 500, without their text.
+// IdentityError converts errors of package identity to the *xrpc.Error of the response. Other
+// errors are returned unchanged: the status is then 500, without their text.
 //
-// What exactly went wrong in a resolution is not in the answer: it may be about the host's network.
-// What is wrong with an operation of did:plc is.
+// The response does not contain the details of a failed resolution, since they may be about the
+// host's network. It does contain what is wrong with a did:plc operation.
 func IdentityError(err error) error {
 	is := func(targets ...error) bool {
 		return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })

@@ -1,17 +1,16 @@
-// Package atproto serves the repository, synchronisation and identity methods of
-// the com.atproto namespace over a repo.Host: the surface by which clients
-// write records and the network reads repositories. A custom PDS mounts it and
-// adds its own accounts:
+// Package atproto serves the repository, synchronisation and identity methods of the com.atproto
+// namespace over a repo.Host. Clients write records with them, and the network reads repositories.
+// A custom PDS mounts it and adds its own accounts:
 //
 //	srv := &xrpc.Server{Catalog: lexicon.Builtin()}
 //	svc := &atproto.Service{Host: host, Accounts: accounts, Auth: auth, Schemas: lexicon.Builtin()}
 //	svc.Mount(srv)
 //	http.ListenAndServe(addr, srv)
 //
-// Behaviour follows the official server down to error names and messages, since
-// clients branch on them. It differs where that server fails with status 500 on
-// a request that is merely wrong: a create of a record that exists, an update or
-// delete (in applyWrites) of one that does not, are InvalidRequest here.
+// Behaviour follows the official server down to error names and messages, since clients branch on
+// them. There is one difference: requests that are merely wrong are InvalidRequest here if that
+// server fails with status 500. Examples are creating a record that exists, and updating or
+// deleting (in applyWrites) one that does not.
 package atproto
 
 import (
@@ -33,21 +32,22 @@ import (
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
-// ErrNoAccount is what a Directory returns for an identifier that it does not know.
+// ErrNoAccount: a Directory does not know the account.
 var ErrNoAccount = errors.New("atproto: no such account")
 
-// Account is what the methods need to know of an account.
+// Account is the part of an account that the methods need.
 type Account struct {
 	DID     syntax.DID
 	Handle  syntax.Handle
 	Created time.Time
 	Status  Status
-	// Moderated says that some of its records or blobs are taken down: only then
-	// is Service.Takedowns asked.
+	// Moderated is set if some of its records or blobs are taken down. Service.Takedowns is called
+	// only for such accounts.
 	Moderated bool
 }
 
-// Status is the hosting status of an account, in the words of #account events.
+// Status is the hosting status of an account, in the words of #account events. The zero value means
+// active.
 type Status string
 
 // The statuses. The zero value is an active account.
@@ -58,65 +58,64 @@ const (
 	Deactivated Status = "deactivated"
 )
 
-// Directory is the host's directory of accounts. It must be safe for concurrent use. It may also be
-// SnapshotAccounts, Documents and Handles.
+// Directory is the host's directory of accounts. It must be safe for concurrent use. It may also
+// implement SnapshotAccounts, Documents and Handles.
 type Directory interface {
-	// Account returns an account by DID or handle, whatever its status, or ErrNoAccount.
+	// Account returns an account of any status by DID or handle, or ErrNoAccount.
 	Account(ctx context.Context, id syntax.AtIdentifier) (Account, error)
-	// ListAccounts returns up to limit accounts in the order of creation time and
-	// DID, after the given position. With an empty afterDID it starts from the first account.
-	// The zero time is a creation time like any other: it does not mean the start.
+	// ListAccounts returns up to limit accounts that follow the given position, in the order of
+	// creation time and DID. An empty afterDID means the first position. The zero time is a
+	// creation time like any other: it does not mean the first position.
 	ListAccounts(ctx context.Context, after time.Time, afterDID syntax.DID, limit int) ([]Account, error)
 }
 
-// SnapshotAccounts is a Directory whose accounts lie in their repositories' key-value pairs. A
-// method then reads account and records in one snapshot, where it otherwise needs two.
+// SnapshotAccounts is an optional interface of a Directory whose accounts are stored in their
+// repositories' key-value pairs. Methods then read account and records in one snapshot instead of
+// two.
 type SnapshotAccounts interface {
-	// AccountIn returns the account of a snapshot's repository, or ErrNoAccount. It must not
-	// read anything but the snapshot.
+	// AccountIn returns the account of a snapshot, or ErrNoAccount. It must not read anything but
+	// the snapshot.
 	AccountIn(ctx context.Context, r storage.Reader) (Account, error)
 }
 
-// Documents is a Directory that has the DID documents of its accounts. Without it, they are
-// resolved over the network.
+// Documents is an optional interface of a Directory that has the DID documents of its accounts.
+// Otherwise they are resolved over the network.
 type Documents interface {
 	// Document returns the DID document of an account as JSON, and the handle that it claims.
 	Document(ctx context.Context, did syntax.DID) (doc []byte, handle syntax.Handle, err error)
 }
 
-// Handles is a Directory that resolves the handles of others. Without it, they are resolved over
-// the network.
+// Handles is an optional interface of a Directory that resolves the handles of other accounts.
+// Otherwise they are resolved over the network.
 type Handles interface {
-	// ResolveHandle returns the DID of a handle that is not of this host, or
-	// ErrNoAccount.
+	// ResolveHandle returns the DID of a handle that does not belong to this host, or ErrNoAccount.
 	ResolveHandle(ctx context.Context, handle syntax.Handle) (syntax.DID, error)
 }
 
-// Takedowns knows which records and blobs of moderated accounts are taken down. They
-// are hidden from getRecord, listRecords and getBlob, and stay in the repository.
+// Takedowns says which records and blobs of moderated accounts are taken down. getRecord,
+// listRecords and getBlob hide them. They stay in the repository.
 type Takedowns interface {
-	// HiddenRecords returns which of the paths are those of records that are taken down.
+	// HiddenRecords returns the set of those paths whose records are taken down.
 	HiddenRecords(ctx context.Context, did syntax.DID, paths []string) (map[string]bool, error)
 	// HiddenBlob reports whether a blob is taken down.
 	HiddenBlob(ctx context.Context, did syntax.DID, blob cid.Cid) (bool, error)
 }
 
-// Auth authenticates requests. A principal of package auth acts as an account if its role is
-// auth.User, and sees everything if it is auth.Administrator.
+// Auth authenticates requests. A principal acts as an account if its role is auth.User. It sees
+// everything if its role is auth.Administrator.
 type Auth struct {
 	// User demands an account's credentials. It is required.
 	User xrpc.Authenticator
-	// Optional accepts a request without credentials, and refuses one with bad credentials. Nil:
-	// all requests for what is public are anonymous.
+	// Optional accepts a request without credentials, and refuses one with invalid credentials.
+	// Nil: all requests for public data are anonymous.
 	Optional xrpc.Authenticator
-	// Upload is for uploadBlob, which services call too, with the service token of a
-	// user. Nil: User.
+	// Upload is for uploadBlob, which services call too, with a service token of a user. Nil: User.
 	Upload xrpc.Authenticator
-	// Guard returns what decides in the transaction of every change that a principal makes whether
-	// it still may: since the request was authenticated, its session may have ended. Errors of the
-	// guard should be an *xrpc.Error. What it returns should include a check of all that it read,
-	// and of the account's status; for the snapshot of Principal.Basis, that is Basis. Nil: the
-	// change is refused with ConcurrentWrites if a value of Principal.Basis is another one by then.
+	// Guard returns a guard that checks a principal in the transaction of every change, since its
+	// session may have ended after the request was authenticated. Errors of the guard should be
+	// *xrpc.Error. Its checks should include everything that it read, and the account's status. For
+	// the snapshot of Principal.Basis, they are Basis. Nil: if a value of Principal.Basis has
+	// changed, the change is refused with ConcurrentWrites.
 	Guard func(p auth.Principal) repo.Guard
 }
 
@@ -125,49 +124,50 @@ type Service struct {
 	Host     *repo.Host
 	Accounts Directory
 	Auth     Auth
-	// Takedowns is asked about moderated accounts. Nil: nothing is taken down.
+	// Takedowns is called for moderated accounts. Nil: nothing is taken down.
 	Takedowns Takedowns
-	// BlobURL, if not nil, returns an address from which anybody can fetch a blob for a short time,
-	// and getBlob redirects there: see the URL method of bucket.Store for what such answers lack.
-	// It is asked only when the caller may see the blob. An empty address: getBlob sends the bytes.
+	// BlobURL, if not nil, returns a URL from which anybody can fetch a blob for a short time, and
+	// getBlob redirects to it. See the method URL of bucket.Store for the limitations. It is called
+	// only if the caller may see the blob. If the URL is empty, getBlob sends the bytes.
 	BlobURL func(ctx context.Context, did syntax.DID, blob cid.Cid) (string, error)
-	// CountWrites, if not nil, is asked before applyWrites writes anything: the place for rate
-	// limits by write. The other methods write one record each, so Server.Limit can count them.
+	// CountWrites, if not nil, is called before applyWrites writes anything, for rate limits by
+	// write. The other methods write one record each, so Server.Limit can count them.
 	CountWrites func(r *xrpc.Request, creates, updates, deletes int) error
-	// Schemas validates records; nil means that no schema is known.
+	// Schemas validates records. Nil: no schema is known.
 	Schemas *lexicon.Catalog
-	// Unknown, if not nil, validates records whose schemas the catalog does not have, with an
-	// error that is lexicon.ErrUnknownSchema if it has none either. The method of that
-	// name of a resolve.Resolver looks schemas up in the network.
+	// Unknown, if not nil, validates records whose schemas the catalog does not have. If it has no
+	// schema either, its error must match lexicon.ErrUnknownSchema. The method with this name of a
+	// resolve.Resolver fetches schemas from the network.
 	Unknown func(ctx context.Context, collection syntax.NSID, rkey syntax.RecordKey, record any) error
-	// Sniff recognises a blob's type by its first 3072 bytes, and says whether that is a guess, as
-	// it is for text. It returns "application/octet-stream" if it knows none. What it finds counts
-	// for more than what an upload declares, unless it is a guess or the container of what is
-	// declared. Nil: what net/http recognises. Package blobtype knows more, such as HEIC and AVIF.
+	// Sniff recognises a blob's type from its first 3072 bytes. guess is set if the type is
+	// uncertain, as for text. It returns "application/octet-stream" if it knows no type. Its type
+	// replaces the declared one, unless it is a guess, or the container format of the declared
+	// type. Nil: what net/http recognises. Package blobtype knows more types, such as HEIC and
+	// AVIF.
 	Sniff func(head []byte) (mime string, guess bool)
-	// Elsewhere, if not nil, answers getRecord for a repository that is not of this host,
-	// as by asking a service that knows all. Nil: InvalidRequest.
+	// Elsewhere, if not nil, serves getRecord for repositories of other hosts, for example from an
+	// AppView. Nil: InvalidRequest.
 	Elsewhere func(w http.ResponseWriter, r *xrpc.Request) error
-	// Outbox serves subscribeRepos; nil leaves the method out.
+	// Outbox serves subscribeRepos. Nil: the method is left out.
 	Outbox *stream.Outbox
-	// ImportKeys returns the keys of which one must have signed the commit of a CAR file that
-	// importRepo takes: those that the account's DID document has, or had. If it is nil, importRepo
-	// is left out; if it returns none, the import is refused; unless UnverifiedImports is set.
+	// ImportKeys returns the keys of which one must have signed the commit of an imported CAR file:
+	// those that the account's DID document has or had. Nil: importRepo is left out. If it returns
+	// no keys, the import is refused. UnverifiedImports changes both.
 	ImportKeys func(ctx context.Context, did syntax.DID) ([]*crypto.PublicKey, error)
-	// UnverifiedImports accepts CAR files with any signature where ImportKeys is nil or returns no
-	// keys. The account may write what it likes to its own repository by other methods too.
+	// UnverifiedImports accepts CAR files with any signature if ImportKeys is nil or returns no
+	// keys. The account may write any records to its own repository anyway.
 	UnverifiedImports bool
-	// ImportLimits bounds what such a file stands for. The bound of its length is ImportLimit.
+	// ImportLimits bounds the content of such a file. ImportLimit bounds its length.
 	ImportLimits repo.ImportLimits
 	// BlobLimit is the size in bytes of the largest blob. 0 means 100 MiB.
 	BlobLimit int64
-	// ImportLimit is the size in bytes of the largest CAR file that importRepo takes. 0
-	// means 1 GiB; negative leaves the method out.
+	// ImportLimit is the maximum size of a CAR file for importRepo, in bytes. 0 means 1 GiB;
+	// negative leaves the method out.
 	ImportLimit int64
-	// Resolver serves resolveDid, resolveIdentity and refreshIdentity, the last one for users only.
-	// Nil leaves the methods out. It also resolves accounts of other hosts, and what Accounts does
-	// not know of its own: see Documents and Handles. If it is nil, a new identity.Resolver does
-	// that.
+	// Resolver serves resolveDid, resolveIdentity and refreshIdentity (the last one only for
+	// users). Nil leaves the methods out. It also resolves accounts of other hosts, and whatever
+	// Accounts does not know about its own: see Documents and Handles. If it is nil, a new
+	// identity.Resolver does that.
 	Resolver *identity.Resolver
 
 	network *identity.Resolver // since Mount: Resolver, or one of its own
@@ -176,7 +176,7 @@ type Service struct {
 // maxWriteBody is the limit in bytes of the bodies of write methods.
 const maxWriteBody = 1_000_000
 
-// Mount registers the methods. It panics if the Service is not valid: see [Service.Validate].
+// Mount registers the methods. It panics if [Service.Validate] returns an error.
 func (s *Service) Mount(srv *xrpc.Server) {
 	if err := s.Validate(); err != nil {
 		panic(err)

@@ -7,7 +7,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
-// Validate returns an error that says what is missing.
+// Validate returns an error that names what is missing.
 func (s *Service) Validate() error {
 	switch {
 	case s.Host == nil:

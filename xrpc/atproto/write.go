@@ -9,11 +9,11 @@ import (
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
-// Write changes records of the caller of a request, in one commit, as the methods of this package
-// do. It is for a host's own methods. The caller needs the permissions, which Route.Needs must
-// declare, and points left in CountWrites. The account must be active and the session valid; the
-// transaction of the change checks both again. Records are not validated against schemas. Errors
-// are meant for the client.
+// Write changes records of a request's caller in one commit, as the methods of this package do. It
+// is for a host's own methods. The caller needs the permissions, which Route.Needs must declare,
+// and must be within the limits of CountWrites. The account must be active and the session valid;
+// the transaction of the change checks both again. Records are not validated against schemas.
+// Errors are meant for the client.
 func (s *Service) Write(ctx context.Context, r *xrpc.Request, writes ...repo.Write) (repo.Result, error) {
 	var demanded []auth.Permission
 	var creates, updates, deletes int

@@ -1,9 +1,9 @@
-// Package audit keeps what administrators and moderators have done to a host: who, when, what, to
-// whom, from where, and whether it succeeded.
+// Package audit records the actions of administrators and moderators: who, when, what, on what,
+// from where, and whether it succeeded.
 //
-// An entry is written before the act, and completed after it. So there is no act without an entry,
-// and one whose process died in between shows that it was begun. If the entry cannot be written,
-// the act must not happen:
+// An entry is written before the action, and completed after it. So there is no action without an
+// entry, and an entry that is not completed shows an action whose process died. If the entry cannot
+// be written, the action must not be done:
 //
 //	end, err := log.Begin(ctx, audit.Entry{Actor: who, Action: "com.atproto.admin.deleteAccount", Subject: did})
 //	if err != nil {
@@ -12,10 +12,10 @@
 //	err = act()
 //	end(err)
 //
-// The trail is bounded: a number of entries of bounded size, and their age. It lies in the host's
-// key-value store, so that all nodes write to one. Whoever can write to the store can change it: it
-// is for several administrators to see what each has done, and is no evidence against one who has
-// the machine.
+// The trail is bounded in the number, size and age of entries. It is in the host's key-value store,
+// so all nodes share it. Whoever can write to the store can change it. It lets several
+// administrators see each other's actions. It is not evidence against somebody who controls the
+// machine.
 package audit
 
 import (
@@ -32,20 +32,20 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Actor is who does something.
+// Actor is the person or service that acts.
 type Actor struct {
-	// By is "administrator", or the DID of a service that moderates.
+	// By is "administrator", or the DID of a moderation service.
 	By string `json:"by"`
-	// Through is by what means: "xrpc", "pages".
+	// Through is the interface that was used: "xrpc", "pages".
 	Through string `json:"through,omitempty"`
-	// Address is the network address that it came from, as far as it is known.
+	// Address is the network address of the actor, if known.
 	Address string `json:"address,omitempty"`
 }
 
-// Outcome is how an act has ended.
+// Outcome is the result of an action.
 type Outcome string
 
-// The outcomes. Begun: it has not ended, or its process has died.
+// Begun means that the action has not ended, or that its process has died.
 const (
 	Begun  Outcome = "begun"
 	Done   Outcome = "done"
@@ -54,33 +54,33 @@ const (
 
 // Entry is one action of an administrator or moderator.
 type Entry struct {
-	// Seq numbers the entries of a store. Log sets it, At, Outcome and Failure.
+	// Seq is the number of the entry. Log sets Seq, At, Outcome and Failure.
 	Seq int64     `json:"-"`
 	At  time.Time `json:"at"`
 	Actor
-	// Action is what was done: the name of a method, or of what pages do besides.
+	// Action is the name of a method, or of another action of pages.
 	Action string `json:"action"`
-	// Subject is to whom: a DID, an at:// URI, an invite code.
+	// Subject is what the action was applied to: a DID, an at:// URI, an invite code.
 	Subject string `json:"subject,omitempty"`
-	// Detail says more: "takedown, ref 2026-01-15", a new handle. Neither e-mail addresses nor
-	// secrets belong there.
+	// Detail has more information: "takedown, ref 2026-01-15", a new handle. It must not contain
+	// e-mail addresses or secrets.
 	Detail  string  `json:"detail,omitempty"`
 	Outcome Outcome `json:"outcome"`
-	// Failure is why it failed.
+	// Failure is the reason of a failure.
 	Failure string `json:"failure,omitempty"`
 }
 
-// Log is the trail of a store. KV is required. It is safe for concurrent use, by several processes
-// too. Its fields must not be changed once it is used.
+// Log is the trail of a store. KV is required. It is safe for concurrent use, also by several
+// processes. Do not change its fields after the first use.
 type Log struct {
 	KV storage.KV
-	// Entries is how many are kept. 0: 5,000. An entry takes up to two kilobytes.
+	// Entries bounds the number of entries. An entry takes up to two kilobytes. 0: 5,000.
 	Entries int
-	// Age is for how long they are kept. 0: a year.
+	// Age is how long entries are kept. 0: a year.
 	Age time.Duration
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
-	// Logger gets entries that could not be completed. Nil: silent.
+	// Logger logs entries that could not be completed. Nil: nothing is logged.
 	Logger *slog.Logger
 }
 
@@ -93,7 +93,7 @@ const (
 
 func entryKey(seq int64) string { return fmt.Sprintf("%s%016d", entryPrefix, seq) }
 
-// What is kept of texts, in bytes.
+// Limits on stored texts, in bytes.
 const (
 	maxSubject = 600
 	maxText    = 300
@@ -102,8 +102,8 @@ const (
 	maxEntry = 16 << 10
 )
 
-// Begin writes an entry for an act that is about to be tried. end must be called when it has ended,
-// with its error; it completes the entry, even if the context of Begin has ended.
+// Begin writes an entry for an action that is about to be tried. Call end with the action's error
+// when it has ended. It completes the entry, even if the context of Begin has ended.
 func (l *Log) Begin(ctx context.Context, e Entry) (end func(err error), err error) {
 	e.Outcome, e.Failure = Begun, ""
 	if err := l.add(ctx, &e); err != nil {
@@ -121,7 +121,7 @@ func (l *Log) Begin(ctx context.Context, e Entry) (end func(err error), err erro
 	}, nil
 }
 
-// Note writes an entry for an act that has succeeded.
+// Note writes an entry for an action that has succeeded.
 func (l *Log) Note(ctx context.Context, e Entry) error {
 	e.Outcome, e.Failure = Done, ""
 	return l.add(ctx, &e)
@@ -225,7 +225,7 @@ func number(doc []byte, err error) (int64, error) {
 	return n, nil
 }
 
-// List returns up to limit entries with a number less than before (0: all), the latest first.
+// List returns up to limit entries with a number less than before (0: all), latest first.
 func (l *Log) List(ctx context.Context, before int64, limit int) (list []Entry, err error) {
 	rng := storage.Prefix(entryPrefix)
 	rng.Reverse = true

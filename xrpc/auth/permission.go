@@ -23,8 +23,8 @@ const (
 
 var recordActions = []string{Create, Update, Delete}
 
-// Permission is one thing that a caller wants to do: an action on a target of a resource.
-// Make one with the functions of this package.
+// Permission is the right to do one thing: an action on a target of a resource. Make one with the
+// functions of this package.
 type Permission struct {
 	// Resource is "repo", "rpc", "blob", "account", "identity" or "host".
 	Resource string
@@ -38,15 +38,16 @@ type Permission struct {
 	Target string
 }
 
-// FromInput stands in a declared permission for what only the input of a request tells, such as
-// the collection of createRecord: auth.Write(auth.Create, auth.FromInput). A permission with it is
-// a pattern: it is never granted, it only covers others.
+// FromInput is a placeholder in a declared permission for a value that only the input of a request
+// has, such as the collection of createRecord: auth.Write(auth.Create, auth.FromInput). A
+// permission with a placeholder is a pattern: it is never granted, it only covers other
+// permissions.
 const FromInput = "{input}"
 
-// IsPattern reports whether the permission is a pattern: see FromInput.
+// IsPattern reports whether the permission contains [FromInput].
 func (p Permission) IsPattern() bool { return p.Action == FromInput || p.Target == FromInput }
 
-// Covers reports whether q is the permission, or one that the pattern stands for.
+// Covers reports whether q is p, or matches the pattern p.
 func (p Permission) Covers(q Permission) bool {
 	return p.Resource == q.Resource && (p.Action == q.Action || p.Action == FromInput) &&
 		(p.Target == q.Target || p.Target == FromInput)
@@ -57,18 +58,18 @@ func Write(action, collection string) Permission {
 	return Permission{repoResource, action, collection}
 }
 
-// Call is the permission to call a method of a service ("did:web:example.com#service") on behalf
-// of the account. The method "*" stands for a token that is bound to no method.
+// Call is the permission to call a method of a service ("did:web:example.com#service") on behalf of
+// the account. The method "*" means a token that is not bound to a method.
 func Call(method, service string) Permission { return Permission{RPC, method, service} }
 
-// Upload is the permission to upload a blob of a declared MIME type. Parameters of the type do not
-// count, nor does the case of its letters.
+// Upload is the permission to upload a blob of a declared MIME type. Parameters and case of the
+// type are ignored.
 func Upload(mime string) Permission {
 	mime, _, _ = strings.Cut(mime, ";")
 	return Permission{blobResource, "", strings.ToLower(strings.TrimSpace(mime))}
 }
 
-// The permissions on the account that scopes can grant.
+// Permissions on the account that scopes can grant.
 var (
 	ReadEmail   = Permission{accountResource, "read", "email"}
 	ManageEmail = Permission{accountResource, "manage", "email"}
@@ -76,40 +77,41 @@ var (
 	ManageRepo = Permission{accountResource, "manage", "repo"}
 	// ManageHandle is the permission to change the account's handle.
 	ManageHandle = Permission{identityResource, "", "handle"}
-	// ManageIdentity is the permission to change the DID document, keys included.
+	// ManageIdentity is the permission to change the DID document, including its keys.
 	ManageIdentity = Permission{identityResource, "", "*"}
-	// SubmitIdentity is the permission to hand in a change of the DID document that is signed
-	// already. Whoever has ManageIdentity by a scope has it too.
+	// SubmitIdentity is the permission to submit a signed change of the DID document. A scope that
+	// grants ManageIdentity grants it too.
 	SubmitIdentity = Permission{identityResource, submit, "*"}
 )
 
 const submit = "submit"
 
-// The permissions on the account for which there is no scope.
+// Permissions on the account for which there is no scope.
 var (
 	// ReadCredentials is the permission to list app passwords.
 	ReadCredentials = Permission{accountResource, "read", "credentials"}
 	// ManageCredentials is the permission to make and revoke app passwords, and to change the
-	// address that resets the password.
+	// e-mail address with which the password can be reset.
 	ManageCredentials = Permission{accountResource, "manage", "credentials"}
 	// ManageLifecycle is the permission to activate, deactivate and delete the account.
 	ManageLifecycle = Permission{accountResource, "manage", "lifecycle"}
-	// ReadInvites is the permission to list the account's invite codes, which earns new ones.
+	// ReadInvites is the permission to list the account's invite codes. Listing them makes the
+	// codes that the account has earned.
 	ReadInvites = Permission{accountResource, "read", "invites"}
-	// ReadQueue is the permission to ask where the account stands in a queue of new accounts.
+	// ReadQueue is the permission to read the account's position in a queue of new accounts.
 	ReadQueue = Permission{accountResource, "read", "queue"}
-	// ReadPersonal and ManagePersonal are the permissions to see and to change personal details,
-	// such as the date of birth, among the account's preferences.
+	// ReadPersonal and ManagePersonal are the permissions to read and change personal details in
+	// the preferences, such as the date of birth.
 	ReadPersonal   = Permission{accountResource, "read", "personal"}
 	ManagePersonal = Permission{accountResource, "manage", "personal"}
 )
 
-// The permissions on the host. No credential of an account has them.
+// Permissions on the host. No credential of an account has them.
 var (
-	// Moderate is the permission to look at accounts, to take them and their content down, and to
-	// write to them.
+	// Moderate is the permission to see accounts, to take them and their content down, and to send
+	// mail to them.
 	Moderate = Permission{hostResource, "moderate", ""}
-	// Administer is the permission to change and delete accounts, and to invite new ones.
+	// Administer is the permission to change and delete accounts, and to make invite codes.
 	Administer = Permission{hostResource, "administer", ""}
 )
 

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Permissions is what a credential may do. The zero value permits nothing. Values are immutable.
+// Permissions is a set of permissions. The zero value permits nothing. Values are immutable.
 type Permissions struct {
 	base   base
 	scopes []Scope      // sorted by their text, none twice
@@ -48,12 +48,12 @@ func isPrivileged(method string) bool {
 	return isChat(method) || strings.EqualFold(method, "com.atproto.server.createAccount")
 }
 
-// Everything permits all that an account may do. It is what the account's own password gives.
+// Everything permits all that an account may do. A login with the account's password has it.
 func Everything() Permissions { return Permissions{base: everything} }
 
-// AppPassword is what an app password gives: records, blobs, calls to services and the handle, but
-// nothing that manages credentials, the identity or the account as a whole. Only a privileged one
-// may call the chat, and create an account elsewhere.
+// AppPassword is what an app password permits: records, blobs, calls to services and the handle. It
+// does not permit managing credentials, the identity or the account as a whole. Only a privileged
+// one (mayChat) may call chat services, and create an account elsewhere.
 func AppPassword(mayChat bool) Permissions {
 	if mayChat {
 		return Permissions{base: privileged}
@@ -61,12 +61,12 @@ func AppPassword(mayChat bool) Permissions {
 	return Permissions{base: ordinary}
 }
 
-// Only permits these and nothing else. It is for permissions that have no scope.
+// Only returns the set of just these permissions. It is for permissions that have no scope.
 func Only(permissions ...Permission) Permissions {
 	return Permissions{extra: slices.Clone(permissions)}
 }
 
-// With returns the permissions of both sets.
+// With returns the union of both sets.
 func (p Permissions) With(q Permissions) Permissions {
 	return Permissions{
 		base:   max(p.base, q.base), // each permits what those before it permit
@@ -75,8 +75,8 @@ func (p Permissions) With(q Permissions) Permissions {
 	}
 }
 
-// ParseScopes parses scopes with spaces between. Scopes that are invalid or unknown grant nothing;
-// they are returned as they stand, for the caller to refuse or to drop.
+// ParseScopes parses a space-separated list of scopes. Invalid and unknown scopes grant nothing.
+// They are returned unchanged, so that the caller can refuse or drop them.
 func ParseScopes(text string) (p Permissions, ignored []string) {
 	for s := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ' ' }) {
 		scope, err := ParseScope(s)
@@ -95,7 +95,7 @@ func normalScopes(scopes []Scope) []Scope {
 	return slices.CompactFunc(scopes, Scope.Equal)
 }
 
-// Allow reports whether a permission is granted.
+// Allow reports whether the set contains a permission.
 func (p Permissions) Allow(want Permission) bool {
 	if want.IsPattern() {
 		return false
@@ -104,20 +104,20 @@ func (p Permissions) Allow(want Permission) bool {
 		slices.ContainsFunc(p.scopes, func(s Scope) bool { return s.Allows(want) })
 }
 
-// Has reports whether a scope is among those of the set, in any spelling.
+// Has reports whether the set was made from a scope, in any equivalent spelling.
 func (p Permissions) Has(scope string) bool {
 	s, err := ParseScope(scope)
 	return err == nil && slices.ContainsFunc(p.scopes, s.Equal)
 }
 
-// IsEverything reports whether the set is that of Everything.
+// IsEverything reports whether the set is [Everything].
 func (p Permissions) IsEverything() bool { return p.base == everything }
 
-// Scopes returns the scopes of the set, in the order of their texts.
+// Scopes returns the scopes of the set, sorted by their texts.
 func (p Permissions) Scopes() []Scope { return slices.Clone(p.scopes) }
 
-// String returns the scopes in normal form with spaces between, as a token answer has them. It says
-// nothing of permissions that have no scope.
+// String returns the scopes in normal form, separated by spaces, as in a token response. It omits
+// permissions that have no scope.
 func (p Permissions) String() string {
 	list := make([]string, len(p.scopes))
 	for i, s := range p.scopes {
@@ -126,13 +126,13 @@ func (p Permissions) String() string {
 	return strings.Join(list, " ")
 }
 
-// Select returns the permissions of the scopes that keep reports true for.
+// Select returns the permissions of the scopes for which keep returns true.
 func (p Permissions) Select(keep func(Scope) bool) Permissions {
 	return Permissions{scopes: slices.DeleteFunc(p.Scopes(), func(s Scope) bool { return !keep(s) })}
 }
 
-// Expand replaces each "include:" scope by the scopes that the permission set grants. A set that
-// grant returns nothing for is left out.
+// Expand replaces each "include:" scope with the scopes that grant returns for it. If grant returns
+// none, the scope is left out.
 func (p Permissions) Expand(grant func(include Scope) []Scope) Permissions {
 	q := Permissions{base: p.base, extra: p.extra}
 	for _, s := range p.scopes {

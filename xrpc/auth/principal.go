@@ -31,46 +31,46 @@ const (
 	AdminCredentials            // the administrator's password
 )
 
-// Principal is who makes a request. The zero value is a request without credentials, which may
-// do nothing that needs a permission.
+// Principal is the caller of a request. The zero value is a request without credentials. It has no
+// permissions.
 type Principal struct {
 	Role       Role
 	Credential Credential
-	// DID is the account that acts, or the account that issued a service token. It is empty
-	// for an administrator.
+	// DID is the account that acts, or the issuer of a service token. It is empty for an
+	// administrator.
 	DID syntax.DID
-	// Session names the session of the credential within the account. It is empty for
+	// Session is the name of the credential's session within the account. It is empty for
 	// credentials without one.
 	Session string
-	// Token names the token within the session, if tokens have names.
+	// Token is the name of the token within the session, if tokens have names.
 	Token string
-	// Client is the OAuth client, or the service that issued a token ("did#service").
+	// Client is the OAuth client, or the service that issued the token ("did#service").
 	Client string
-	// Permissions is what the caller may do.
+	// Permissions is the set of the caller's permissions.
 	Permissions Permissions
 
 	// The rest says what the credential rests on. A change that the caller makes looks at it once
 	// more in its transaction: since then the session may have ended.
 
-	// Credentials is the value of the account's counter under which the credential was made: it is
-	// void under any other.
+	// Credentials is the value of the account's counter under which the credential was made. It is
+	// void under any other value.
 	Credentials int64
-	// TakenDown says that the caller may act although the account is taken down.
+	// TakenDown is set if the caller may act although the account is taken down.
 	TakenDown bool
-	// Active says that the account was active when the credential was verified, according to Basis.
+	// Active is set if the account was active when the credential was verified, according to Basis.
 	Active bool
-	// Basis is what was read to verify the credential: it is good, and the account has its status,
-	// for as long as these values are the same. Nil: not known.
+	// Basis is what was read to verify the credential. As long as these values are the same, the
+	// credential is valid and the account has the same status. Nil: unknown.
 	Basis []Value
 }
 
-// Value is a value in the account's own namespace: see package storage.
+// Value is a stored value in the account's own namespace: see package storage.
 type Value struct {
 	Key   string
 	Value []byte
 }
 
-// IsUser reports whether the caller is the account did of this host.
+// IsUser reports whether the caller is the account did on this host.
 func (p Principal) IsUser(did syntax.DID) bool {
 	return p.Role == User && p.DID == did && did != ""
 }
@@ -78,8 +78,8 @@ func (p Principal) IsUser(did syntax.DID) bool {
 // May reports whether the caller has a permission.
 func (p Principal) May(want Permission) bool { return p.Permissions.Allow(want) }
 
-// Demand returns nil if the caller has all the permissions, and a *MissingError with the first
-// one that is missing if not.
+// Demand returns nil if the caller has all the permissions. Otherwise it returns a *MissingError
+// with the first one that is missing.
 func (p Principal) Demand(want ...Permission) error {
 	for _, w := range want {
 		if !p.May(w) {
@@ -89,7 +89,7 @@ func (p Principal) Demand(want ...Permission) error {
 	return nil
 }
 
-// MissingError says that a caller lacks a permission. Servers answer it with status 403 and the
+// MissingError says that the caller lacks a permission. Servers answer it with status 403 and the
 // name ScopeMissingError.
 type MissingError struct {
 	Missing Permission

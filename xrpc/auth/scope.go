@@ -26,8 +26,8 @@ const (
 
 var literals = []string{Atproto, TransitionGeneric, TransitionChat, TransitionEmail}
 
-// Scope is one OAuth scope, in normal form. The zero value grants nothing. Scopes that mean the
-// same have the same String.
+// Scope is one OAuth scope, in normal form. The zero value grants nothing. Equivalent scopes have
+// the same String.
 type Scope struct {
 	resource string   // or the whole scope, for one without parameters
 	values   []string // collections, methods, MIME types, or the one attribute or set
@@ -204,8 +204,8 @@ func parameters(query string, known ...string) (map[string][]string, error) {
 	return params, nil
 }
 
-// String returns the scope in normal form: values sorted, those that others cover left out, and as
-// little escaped as possible.
+// String returns the scope in normal form: values are sorted, values that others cover are left
+// out, and as little as possible is escaped.
 func (s Scope) String() string {
 	f, ok := forms[s.resource]
 	if !ok {
@@ -255,8 +255,8 @@ func escape(b *strings.Builder, value string, query bool) {
 	}
 }
 
-// Include returns the permission set that an "include:" scope names, and the service that it was
-// included for, which may be empty.
+// Include returns the permission set that an "include:" scope names, and its audience, the service
+// for which it was included, which may be empty.
 func (s Scope) Include() (set syntax.NSID, audience string, ok bool) {
 	if s.resource != includeResource {
 		return "", "", false
@@ -264,7 +264,7 @@ func (s Scope) Include() (set syntax.NSID, audience string, ok bool) {
 	return syntax.NSID(s.values[0]), s.audience, true
 }
 
-// Equal reports whether two scopes are the same.
+// Equal reports whether two scopes are equivalent.
 func (s Scope) Equal(t Scope) bool { return s.String() == t.String() }
 
 // Allows reports whether the scope grants a permission.

@@ -1,6 +1,5 @@
-// Package crawl keeps relays reading a host: it asks them to
-// (com.atproto.sync.requestCrawl), and checks what they know of the host
-// (com.atproto.sync.getHostStatus).
+// Package crawl ensures that relays read a host: it asks them to (com.atproto.sync.requestCrawl),
+// and checks what they know of the host (com.atproto.sync.getHostStatus).
 //
 //	n := &crawl.Notifier{
 //		Hostname:    "pds.example.com",
@@ -11,15 +10,13 @@
 //	outbox.Empty = n.Left
 //	go n.Run(ctx)
 //
-// A relay that has lost a host says so to nobody, and the host goes on writing
-// events that nobody reads. So relays are asked when the host starts, when it
-// writes, soon if nobody is subscribed to its stream, and when their own answer
-// says that they do not follow it.
+// A relay that stops reading a host tells nobody, and the host continues to write events that
+// nobody reads. So relays are asked when the host starts, when it writes, soon when its stream has
+// no subscribers, and when their own status says that they do not follow the host.
 //
-// The writes of a while are told once: the first at once, the others when the interval is over, so
-// that a host that falls silent has told of its last write. Requests that fail are
-// tried again after growing waits, a limited number of times.
+// After a write, the relays are asked at once. Further writes within an interval cause one request
+// at its end, so the last write of a host is always announced. Failed requests are repeated with
+// increasing delays, a limited number of times.
 //
-// A host that does not run all the time, such as a Durable Object, uses [Rounds] in the place of
-// Run.
+// A host that does not run all the time, such as a Durable Object, uses [Rounds] instead of Run.
 package crawl

@@ -11,49 +11,48 @@ import (
 	"github.com/pdskit/pdskit/identity/safehttp"
 )
 
-// Log is what a Notifier needs of a host's event log; storage.Events has it.
+// Log is the part of a host's event log that a Notifier uses; storage.Events implements it.
 type Log interface {
-	// Bounds returns what the log spans. Newest is the greatest number ever assigned.
+	// Bounds returns the span of the log. newest is the greatest number ever assigned.
 	Bounds(ctx context.Context) (oldest, newest int64, err error)
 	// Wait returns nil as soon as an event newer than seq is visible, or the
 	// context's error.
 	Wait(ctx context.Context, seq int64) error
 }
 
-// Notifier asks relays to read a host, and checks whether they do. Hostname and
-// Events are required. Its fields must not change once Run was called.
+// Notifier asks relays to read a host, and checks whether they do. Hostname and Events are
+// required. Do not change its fields after Run was called.
 type Notifier struct {
-	// Hostname is the name of this host, "pds.example.com", which relays reach
-	// by HTTPS.
+	// Hostname is the name of this host, "pds.example.com". Relays reach it by HTTPS.
 	Hostname string
-	// Relays are the addresses of the relays, "https://relay.example.net". HTTPS is
-	// meant where the scheme is missing.
+	// Relays are the URLs of the relays, "https://relay.example.net". Without a scheme, HTTPS is
+	// used.
 	Relays []string
-	// Events is the host's log: relays are told when it grows.
+	// Events is the host's log. Relays are asked when it grows.
 	Events Log
-	// Subscribers returns how many read the host's stream; see stream.Outbox. While it is 0, relays
-	// are asked sooner. Nil: somebody always reads it.
+	// Subscribers returns the number of subscribers of the host's stream; see stream.Outbox. While
+	// it is 0, relays are asked sooner. Nil: there is always one.
 	Subscribers func() int
-	// HTTP makes the requests. Nil: the client of safehttp.NewClient, which
-	// connects to public addresses only.
+	// HTTP makes the requests. Nil: the client of safehttp.NewClient, which connects only to public
+	// addresses.
 	HTTP *http.Client
-	// Interval is the least time between requests to one relay because of writes. 0: 20 minutes.
+	// Interval is the minimum time between requests to one relay because of writes. 0: 20 minutes.
 	Interval time.Duration
-	// Soon is the least time between requests while nobody is subscribed, and until
-	// a failed request is tried again. It doubles with each, up to Interval. 0: 1 minute.
+	// Soon is the minimum time between requests while there are no subscribers, and before a failed
+	// request is repeated. It doubles each time, up to Interval. 0: 1 minute.
 	Soon time.Duration
-	// Grace is how long nobody may be subscribed, after the last one left, before relays are asked:
-	// they often come back by themselves. 0: 30 seconds.
+	// Grace is how long there may be no subscribers before relays are asked, since they often
+	// reconnect by themselves. 0: 30 seconds.
 	Grace time.Duration
-	// CheckInterval is the time between two looks at what a relay knows. 0: 1 hour; negative: none.
+	// CheckInterval is the time between two checks of what a relay knows. 0: 1 hour; negative:
+	// none.
 	CheckInterval time.Duration
 	// Timeout bounds each request. 0: 30 seconds.
 	Timeout time.Duration
-	// Now is the clock by which requests are planned. Nil: time.Now.
+	// Now is the clock for scheduling requests. Nil: time.Now.
 	Now func() time.Time
-	// Asked, if not nil, is told of each request, and Checked of each look at what a
-	// relay knows. They are called from one goroutine for each relay, which waits for them, and by
-	// Ask and Look.
+	// Asked, if not nil, is called after each request, and Checked after each check. They are
+	// called from one goroutine for each relay, which waits for them, and by Ask and Look.
 	Asked   func(Request)
 	Checked func(Check)
 
@@ -61,7 +60,7 @@ type Notifier struct {
 	relays []*relay // while it runs, or has Rounds
 }
 
-// Reason is why a relay is asked.
+// Reason is the reason for a request.
 type Reason string
 
 // The reasons.
@@ -73,13 +72,13 @@ const (
 	Ordered   Reason = "ordered"   // the operator wants it: see Notifier.Ask
 )
 
-// Request is a request to crawl that was made.
+// Request is a request to crawl, with its result.
 type Request struct {
 	Relay  string // its address
 	Reason Reason
-	// Err is why it failed: an *xrpc.Error if the relay refused.
+	// Err is the error of a failed request; it is an *xrpc.Error if the relay refused.
 	Err error
-	// Retry is when it is tried again; zero: not for the same reason.
+	// Retry is when the request is repeated; zero: not for the same reason.
 	Retry time.Time
 }
 
@@ -89,7 +88,7 @@ var errNoHost = errors.New("crawl: Notifier without Hostname or Events")
 // settle is how long a Notifier looks away after it has seen the log grow.
 const settle = 5 * time.Second
 
-// Run asks the relays, as the package comment describes, until the context ends. Start it once the
+// Run asks the relays, as the package comment describes, until the context ends. Start it when the
 // host serves requests. It returns the context's error or one of the log; errors of relays do not
 // end it. It may be called again after it has returned, but not concurrently.
 func (n *Notifier) Run(ctx context.Context) error {
@@ -132,8 +131,8 @@ func (n *Notifier) Run(ctx context.Context) error {
 	}
 }
 
-// Left tells that the last subscriber has left. If there is none after a grace,
-// the relays are asked. It does not block, and does nothing while the Notifier does not run.
+// Left says that the last subscriber has left. If there is none after Grace, the relays are asked.
+// It does not block, and does nothing while the Notifier does not run.
 func (n *Notifier) Left() {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -114,19 +114,19 @@ func (r *relay) within(ctx context.Context, f func(context.Context) error) error
 	return f(ctx)
 }
 
-// Problem is what is wrong with what a relay knows.
+// Problem is what is wrong with a relay's state.
 type Problem string
 
-// The problems. The last four are the relay's own words.
+// Problems. The last four are statuses that the relay reports.
 const (
 	None Problem = ""
-	// Ahead: the relay has seen a number that this host has not assigned yet, as after the loss of
-	// its log. It will be refused as FutureCursor until its operator resets it, or the host's
-	// numbers have passed it.
+	// Ahead: the relay has seen a number that this host has not assigned yet, for example because
+	// the host lost its log. The relay's cursor is refused as FutureCursor until its operator
+	// resets it, or the host's numbers have passed it.
 	Ahead Problem = "ahead"
 	// Unknown: the relay does not know the host.
 	Unknown Problem = "unknown"
-	// Behind: the relay has not seen what the log held at the check before this one.
+	// Behind: the relay has not seen events that the log already had at the previous check.
 	Behind    Problem = "behind"
 	Idle      Problem = "idle"
 	Offline   Problem = "offline"
@@ -134,12 +134,12 @@ const (
 	Banned    Problem = "banned"
 )
 
-// Check is a look at what a relay knows of the host.
+// Check is a check of what a relay knows of the host.
 type Check struct {
 	Relay string // its address
-	// Err: there is no answer. Not all relays know the question (MethodNotImplemented).
+	// Err is set if there is no answer. Not all relays have the method (MethodNotImplemented).
 	Err error
-	// Status is what the relay says of the host. Its Seq is about that of the last event that the
+	// Status is the relay's answer about the host. Its Seq is approximately the last event that the
 	// relay has seen; negative: none.
 	Status api.SyncGetHostStatusOutput
 	// Newest is the greatest number that this host has assigned.

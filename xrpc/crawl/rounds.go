@@ -13,10 +13,10 @@ import (
 // do not follow the host. Else a relay that is gone for good would wake a host for ever.
 const maxChecks = 3
 
-// Rounds is a Notifier for a host that does not run between requests, such as a Durable Object. In
-// place of Run and its timers, it says when [Rounds.Turn] is to be called next. What it must remember
-// until then is [Rounds.State], bytes that the host keeps. A host that nothing is written to, and
-// whose relays follow it, need not be woken at all. It is safe for concurrent use.
+// Rounds is a Notifier for a host that does not run between requests, such as a Durable Object. It
+// replaces Run and its timers: it says when to call [Rounds.Turn] next. The host keeps
+// [Rounds.State], the bytes that it must remember until then. If nothing is written and all relays
+// follow the host, it need not be woken at all. It is safe for concurrent use.
 type Rounds struct {
 	n      *Notifier
 	relays []*relay
@@ -48,8 +48,8 @@ type scheduleJSON struct {
 	Seen      int64         `json:"seen,omitzero"`
 }
 
-// Rounds returns the rounds that go on from a state, which is that of [Rounds.State]. Empty, or not
-// a state: the host has started for the first time. Run must not be called then.
+// Rounds returns rounds that continue from a [Rounds.State]. An empty or invalid state means that
+// the host has started for the first time. Do not call Run as well.
 func (n *Notifier) Rounds(state []byte) *Rounds {
 	var s roundsState
 	if err := exactjson.Unmarshal(state, &s); err != nil {
@@ -77,7 +77,7 @@ func (n *Notifier) Rounds(state []byte) *Rounds {
 	return r
 }
 
-// State returns what is to be kept, after Turn or Left has changed it.
+// State returns the state to keep, after Turn or Left has changed it.
 func (r *Rounds) State() []byte {
 	r.mu.Lock()
 	s := roundsState{Look: r.nextLook, Looks: r.misses, Relays: make(map[string]scheduleJSON)}
@@ -98,8 +98,8 @@ func (r *Rounds) State() []byte {
 	return text
 }
 
-// Due returns when Turn is to be called, where newest is the number of the newest event; zero: not
-// until there is a newer one, or Left was called. It costs nothing but memory.
+// Due returns when to call Turn, if newest is the number of the newest event. The zero time means
+// not before there is a newer event, or Left was called. It does no I/O.
 func (r *Rounds) Due(newest int64) (at time.Time) {
 	now, watched := r.n.now(), r.n.watched()
 	sooner := func(t time.Time) {
@@ -127,11 +127,11 @@ func (r *Rounds) Due(newest int64) (at time.Time) {
 	return at
 }
 
-// Left tells that the last subscriber has left, as [Notifier.Left] does.
+// Left says that the last subscriber has left, as [Notifier.Left] does.
 func (r *Rounds) Left() { r.n.Left() }
 
-// Turn makes the requests and looks that are due, each within its time, and plans those to come. It
-// returns the error of the log, or of the context. What relays answer is no error of it.
+// Turn makes the requests and checks that are due, and schedules the next ones. It returns an error
+// of the log or the context. Errors of relays are not returned.
 func (r *Rounds) Turn(ctx context.Context) error {
 	r.turn.Lock()
 	defer r.turn.Unlock()

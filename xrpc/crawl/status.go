@@ -7,22 +7,21 @@ import (
 	"time"
 )
 
-// RelayStatus is what a Notifier knows of a relay.
+// RelayStatus is the state of a relay.
 type RelayStatus struct {
 	Relay string // its address
 	// Request is the last request, and AskedAt when it was answered; zero: there was none.
 	Request Request
 	AskedAt time.Time
-	// Check is the last look at what the relay knows, and CheckedAt when it ended; zero: there was
-	// none.
+	// Check is the last check, and CheckedAt when it ended; zero: there was none.
 	Check     Check
 	CheckedAt time.Time
-	// Planned is when the next request is made, as far as there is one to come.
+	// Planned is when the next request is made, if one is scheduled.
 	Planned time.Time
 }
 
-// Status returns what is known of each relay, in the order of Relays. It is empty while the
-// Notifier does not run.
+// Status returns the state of each relay, in the order of Relays. It is empty while the Notifier
+// does not run.
 func (n *Notifier) Status() (list []RelayStatus) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -42,16 +41,15 @@ func (n *Notifier) Status() (list []RelayStatus) {
 var (
 	// ErrNoRelay: the Notifier has no such relay, or does not run.
 	ErrNoRelay = errors.New("crawl: no such relay is asked")
-	// ErrTooSoon: the relay was asked within the last moments, or wants to be left alone for
-	// longer.
+	// ErrTooSoon: the relay was asked a moment ago, or has asked for a longer delay.
 	ErrTooSoon = errors.New("crawl: too soon")
 )
 
 // leastOrder is the least time between requests, or looks, that an operator orders.
 const leastOrder = 10 * time.Second
 
-// Ask asks a relay at once to read the host, whatever is planned. The relay is named by its address
-// in Status. The request, and its failure, count for the plan as any other.
+// Ask asks a relay to read the host now, independently of the schedule. The relay is named by its
+// URL in Status. The request and its failure affect the schedule like any other.
 func (n *Notifier) Ask(ctx context.Context, relay string) (Request, error) {
 	r, err := n.relay(relay)
 	if err != nil {
@@ -74,7 +72,7 @@ func (n *Notifier) Ask(ctx context.Context, relay string) (Request, error) {
 	return req, nil
 }
 
-// Look looks at once at what a relay knows of the host. It plans nothing.
+// Look checks now what a relay knows of the host. It does not affect the schedule.
 func (n *Notifier) Look(ctx context.Context, relay string) (Check, error) {
 	r, err := n.relay(relay)
 	if err != nil {

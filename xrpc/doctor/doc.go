@@ -1,10 +1,10 @@
-// Package doctor looks at a server from outside and from inside, and says what is wrong and how it
-// is mended: whether its name leads to it, its certificate is good, its event stream and the
-// addresses of its clients get through the proxy in front, its clock is right, its accounts'
-// identities lead to it, and relays and an AppView know it.
+// Package doctor checks a server from outside and from inside, and reports problems with their
+// remedies. It checks that the server's name leads to it, that its certificate is valid, that its
+// event stream and its clients' addresses get through the reverse proxy, that its clock is right,
+// that its accounts' identities lead to it, and that relays and an AppView know it.
 //
-// A [Check] is a small value with a name. A host takes those of this package that it wants, and
-// adds its own:
+// A [Check] is a small value with a name. A host chooses from those of this package, and adds its
+// own:
 //
 //	t := doctor.Target{URL: "https://pds.example.com"}
 //	report := doctor.Run(ctx, []doctor.Check{
@@ -15,12 +15,12 @@
 //		fmt.Println(f.Level, f.Check, f.Text, f.Remedy)
 //	}
 //
-// A command, a page and metrics can share a list: a [Doctor] runs one from time to time and when it
-// is asked, and keeps the last report.
+// A command, a page and metrics can share a list: a [Doctor] runs it from time to time and on
+// request, and keeps the last report.
 //
 // # Limits
 //
-// Checks run at the same time, each in a time of its own ([Check].Timeout), and what it does not
-// say in that time is a problem. A check that panics is one too. Answers of others are bounded in
-// size, and what they say is shown cut off and on one line.
+// Checks run concurrently, each with its own timeout ([Check].Timeout); exceeding it is reported as
+// a problem, and so is a panic. Responses of other servers are bounded in size. Their texts are
+// shown truncated and on one line.
 package doctor

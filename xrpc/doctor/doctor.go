@@ -11,10 +11,10 @@ import (
 	"github.com/pdskit/pdskit/internal/sleep"
 )
 
-// Level is how bad a finding is.
+// Level is the severity of a finding.
 type Level string
 
-// The levels, from the best to the worst.
+// Levels from the best to the worst.
 const (
 	OK      Level = "ok"
 	Skipped Level = "skipped" // it could not be found out, and that is no fault
@@ -27,35 +27,35 @@ func (l Level) rank() int { return slices.Index([]Level{OK, Skipped, Warning, Pr
 // Worse reports whether a level is worse than another one.
 func (l Level) Worse(than Level) bool { return l.rank() > than.rank() }
 
-// Finding is what a check has found of one thing.
+// Finding is one result of a check.
 type Finding struct {
 	Check string `json:"check"` // the name of the check
-	// Subject is what it is about, where a check is about several things: a handle, a relay.
+	// Subject is a handle, a relay or the like, if a check is about several things.
 	Subject string `json:"subject,omitempty"`
 	Level   Level  `json:"level"`
 	Text    string `json:"text"`
-	// Remedy is what to do. Findings that are not good have one.
+	// Remedy says what to do. Findings that are not good have one.
 	Remedy string `json:"remedy,omitempty"`
-	// Until is when something ends that is good now, such as a certificate.
+	// Until is when a good state ends, such as the validity of a certificate.
 	Until time.Time `json:"until,omitzero"`
 }
 
-// Good is a finding that all is well.
+// Good returns a finding without a problem.
 func Good(format string, args ...any) Finding {
 	return Finding{Level: OK, Text: fmt.Sprintf(format, args...)}
 }
 
-// Skip is a finding that something could not be found out, for no fault.
+// Skip returns a finding that something could not be checked, without a fault.
 func Skip(format string, args ...any) Finding {
 	return Finding{Level: Skipped, Text: fmt.Sprintf(format, args...)}
 }
 
-// Warn and Bad are findings of that level, with a remedy.
+// Warn returns a finding of that level, with a remedy.
 func Warn(remedy, format string, args ...any) Finding {
 	return Finding{Level: Warning, Text: fmt.Sprintf(format, args...), Remedy: remedy}
 }
 
-// Bad is a finding that something does not work, with a remedy.
+// Bad returns a finding that something does not work, with a remedy.
 func Bad(remedy, format string, args ...any) Finding {
 	return Finding{Level: Problem, Text: fmt.Sprintf(format, args...), Remedy: remedy}
 }
@@ -66,14 +66,14 @@ func (f Finding) About(subject string) Finding {
 	return f
 }
 
-// Check looks at one side of a server.
+// Check checks one aspect of a server.
 type Check struct {
-	// Name is short, in lower case, and the same for ever: metrics have it as a label.
+	// Name is short, in lower case, and never changes: metrics use it as a label.
 	Name string
 	// Timeout bounds Run. 0: 15 seconds.
 	Timeout time.Duration
-	// Run returns what is found: at least one finding. Check names are filled in by the caller. It
-	// should return soon after its context ends; one that does not is left behind.
+	// Run returns at least one finding. The caller sets their Check. Run should return soon after
+	// its context ends; otherwise it is abandoned.
 	Run func(ctx context.Context) []Finding
 }
 
@@ -83,7 +83,7 @@ const (
 	maxFindings    = 200 // of one check
 )
 
-// Report is what checks have found at a time.
+// Report has the findings of checks at a time.
 type Report struct {
 	Time     time.Time     `json:"time"`
 	Took     time.Duration `json:"took"` // nanoseconds
@@ -91,7 +91,7 @@ type Report struct {
 	Findings []Finding     `json:"findings"` // in the order of the checks
 }
 
-// Levels are the worst findings of each check, by its name.
+// Levels returns the worst level of each check, by its name.
 func (r Report) Levels() map[string]Level {
 	m := make(map[string]Level)
 	for _, f := range r.Findings {
@@ -102,7 +102,7 @@ func (r Report) Levels() map[string]Level {
 	return m
 }
 
-// Run runs checks, all at the same time.
+// Run runs checks concurrently.
 func Run(ctx context.Context, checks []Check) Report {
 	begin := time.Now()
 	found := make([][]Finding, len(checks))
@@ -174,14 +174,14 @@ func line(s string) string {
 	}, s)
 }
 
-// Doctor runs checks from time to time and when it is asked. Its fields must not change once it is
-// used. It is safe for concurrent use.
+// Doctor runs checks from time to time and on request. Do not change its fields after the first
+// use. It is safe for concurrent use.
 type Doctor struct {
 	Checks []Check
-	// First is the time before the first round of Run, and Interval that between rounds. 0: one
+	// First is the delay before the first round of Run, and Interval that between rounds. 0: one
 	// minute, one hour.
 	First, Interval time.Duration
-	// Done, if not nil, is told of each report. Calls do not overlap.
+	// Done, if not nil, is called with each report. Calls do not overlap.
 	Done func(Report)
 
 	mu      sync.Mutex
@@ -202,8 +202,8 @@ func (d *Doctor) Last() Report {
 	return d.last
 }
 
-// Now runs the checks and returns their report. Who asks while they run gets the same report; a
-// caller that does not wait for it stops nobody else's.
+// Now runs the checks and returns their report. Concurrent callers share one run; a caller that
+// stops waiting does not end it for others.
 func (d *Doctor) Now(ctx context.Context) (Report, error) {
 	d.mu.Lock()
 	r := d.running

@@ -17,7 +17,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
-// EchoPath is where an Echo answers.
+// EchoPath is the path of an Echo.
 const EchoPath = "/.well-known/pdskit-doctor"
 
 const (
@@ -28,10 +28,11 @@ const (
 	forged = "192.0.2.77"
 )
 
-// Echo answers whoever has the key with the addresses that it sees of the request, and shows that
-// it is the server that has the key. So a check finds out whether requests to the public address
-// come here, and whether the proxies between tell from whom. Others get what Next answers, as if
-// there were no Echo. It must stand in front of what changes the address of requests.
+// Echo shows, to callers that have the key, the addresses that it sees of a request, and proves
+// that it is the server with the key. So a check can find out whether requests to the public URL
+// arrive here, and whether the reverse proxies pass on the client's address. Requests of other
+// callers are served by Next, as if there were no Echo. It must come before handlers that change
+// the address of requests.
 type Echo struct {
 	Key     []byte
 	Proxies limit.Proxies
@@ -83,8 +84,8 @@ func (e *Echo) good(token string) bool {
 	return err == nil && age < echoTime && age > -echoTime
 }
 
-// Forwarded returns the check "forwarded": whether requests to the public address come to the
-// server with this key (see [Echo]), and whether it learns from which address they were sent.
+// Forwarded returns the check "forwarded": whether requests to the public URL arrive at the server
+// with this key (see [Echo]), and whether the server learns the client's address.
 func (t Target) Forwarded(key []byte) Check {
 	return Check{Name: "forwarded", Run: func(ctx context.Context) []Finding {
 		at := strconv.FormatInt(t.now().Unix(), 10)

@@ -46,11 +46,11 @@ func Clock(w *timecheck.Watch) Check {
 }
 
 // Relays returns the check "relays": what relays know of a host (com.atproto.sync.getHostStatus).
-// newest returns the number of the newest event of the host, which is a time in microseconds. Nil
-// HTTP: one whose requests take at most 10 seconds.
+// newest returns the number of the newest event of the host, which is a time in microseconds. A nil
+// client means one with a timeout of 10 seconds.
 //
-// A relay that says that it is not connected is asked again for a quarter of a minute: relays need
-// some seconds to come back to a server that has just been restarted.
+// A relay that says that it is not connected is asked again for 15 seconds, since relays need some
+// seconds to reconnect to a server that was restarted.
 func Relays(client *http.Client, hostname string, relays []string, newest func(context.Context) (int64, error)) Check {
 	return Check{Name: "relays", Timeout: comeback + defaultTimeout, Run: func(ctx context.Context) []Finding {
 		if len(relays) == 0 {
@@ -66,8 +66,8 @@ func Relays(client *http.Client, hostname string, relays []string, newest func(c
 	}}
 }
 
-// late is how far a relay may be behind, comeback how long it may take to connect again, and between
-// how often it is asked meanwhile.
+// late is how far a relay may be behind. comeback is how long it may take to reconnect. between is
+// the interval of requests meanwhile.
 const (
 	late     = 10 * time.Minute
 	comeback = 15 * time.Second
@@ -156,15 +156,15 @@ func caller(client *http.Client, host string) *xrpc.Client {
 	return &xrpc.Client{Host: strings.TrimSuffix(host, "/"), HTTP: client, Retries: -1}
 }
 
-// Account is an account of the server that is looked at.
+// Account is an account of the server to check.
 type Account struct {
 	DID    syntax.DID
 	Handle syntax.Handle
-	// Key signs its repository. Nil: it is not compared.
+	// Key is its signing key. Nil: it is not compared.
 	Key *crypto.PublicKey
 }
 
-// Accounts yields the accounts that are active. Who asks may stop.
+// Accounts yields the active accounts. The loop may end early.
 type Accounts func(ctx context.Context) iter.Seq2[Account, error]
 
 // first returns at most n accounts, and whether there are more.
@@ -185,8 +185,8 @@ func (a Accounts) first(ctx context.Context, n int) (list []Account, more bool, 
 const identitiesAtOnce = 8
 
 // Identities returns the check "accounts": whether the DID documents of accounts name this server
-// and the key that signs for them, and whether their handles lead to them. It looks at the first
-// most accounts.
+// and their signing keys, and whether their handles lead to them. It checks the first most
+// accounts.
 func (t Target) Identities(accounts Accounts, resolver func() *identity.Resolver, most int) Check {
 	return Check{Name: "accounts", Timeout: time.Minute, Run: func(ctx context.Context) []Finding {
 		list, more, err := accounts.first(ctx, most)
@@ -266,7 +266,7 @@ func (t Target) identity(ctx context.Context, r *identity.Resolver, a Account) F
 // profilesAtOnce is how many profiles an AppView returns at a time.
 const profilesAtOnce = 25
 
-// AppView returns the check "appview": whether an AppView knows the first accounts, under their
+// AppView returns the check "appview": whether an AppView knows the first accounts with their
 // handles.
 func AppView(client *http.Client, url string, accounts Accounts) Check {
 	return Check{Name: "appview", Run: func(ctx context.Context) []Finding {

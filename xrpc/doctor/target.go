@@ -22,25 +22,25 @@ import (
 	"github.com/pdskit/pdskit/identity/safehttp"
 )
 
-// Resolver looks up the addresses of names; *net.Resolver is one.
+// Resolver looks up the addresses of names; *net.Resolver implements it.
 type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// Target is a server that is looked at by its public address. URL is required.
+// Target is a server that is checked at its public URL. URL is required.
 type Target struct {
-	// URL is the public address, "https://pds.example.com".
+	// URL is the public URL, "https://pds.example.com".
 	URL string
-	// HTTP makes the requests to it. Nil: one with the limits of package safehttp, which may go to
-	// private addresses too: the operator has named the server.
+	// HTTP makes the requests to it. Nil: a client with the limits of package safehttp, but it may
+	// connect to private addresses, since the operator has named the server.
 	HTTP *http.Client
 	// DNS looks up names. Nil: the system's resolver.
 	DNS Resolver
 	// Own returns the addresses of this machine. Nil: those of its network interfaces.
 	Own func() ([]netip.Addr, error)
-	// Direct says that no proxy stands in front: the server has its certificate itself.
+	// Direct means that there is no reverse proxy: the server itself has the certificate.
 	Direct bool
-	// Development: handles are of no network, and are not looked up.
+	// Development means that handles are not in the network, so they are not resolved.
 	Development bool
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
@@ -141,7 +141,7 @@ func (t Target) whose(addrs []netip.Addr) string {
 	return ", which is no interface of this machine: right behind a router or a proxy elsewhere"
 }
 
-// OwnAddresses are the addresses of this machine's network interfaces.
+// OwnAddresses returns the addresses of this machine's network interfaces.
 func OwnAddresses() (list []netip.Addr, err error) {
 	addrs, err := net.InterfaceAddrs()
 	for _, a := range addrs {
@@ -165,8 +165,8 @@ func join(addrs []netip.Addr) string {
 // Renew is how long before its end a certificate should have been renewed.
 const Renew = 14 * 24 * time.Hour
 
-// Certificate returns the check "certificate": whether the server answers at its public address,
-// with a certificate that is good, and for how long.
+// Certificate returns the check "certificate": whether the server answers at its public URL with a
+// valid certificate, and how long that is valid.
 func (t Target) Certificate() Check {
 	return Check{Name: "certificate", Run: func(ctx context.Context) []Finding {
 		resp, err := t.get(ctx, "/xrpc/_health", nil)
@@ -244,7 +244,7 @@ func brief(err error) error {
 	return err
 }
 
-// Stream returns the check "stream": whether WebSockets get through to the event stream.
+// Stream returns the check "stream": whether WebSockets reach the event stream.
 func (t Target) Stream() Check {
 	return Check{Name: "stream", Run: func(ctx context.Context) []Finding {
 		raw := make([]byte, 16)

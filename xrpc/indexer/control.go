@@ -11,7 +11,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// ErrUnknown says that an account is not indexed.
+// ErrUnknown: the account is not indexed.
 var ErrUnknown = errors.New("indexer: the account is not indexed")
 
 // edit changes an account, whether the indexer runs or not.
@@ -55,8 +55,8 @@ func (ix *Indexer) now() time.Time {
 	return ix.Now()
 }
 
-// Track adds an account to the scope for good, whatever Scope says. Its repository is read soon, if
-// the Indexer runs.
+// Track adds an account to the scope permanently, whatever Scope says. If the Indexer runs, its
+// repository is read soon.
 func (ix *Indexer) Track(ctx context.Context, did syntax.DID) error {
 	return ix.edit(ctx, did, func(_ *run, d *draft) error {
 		if d.a.Tracked {
@@ -73,8 +73,8 @@ func (ix *Indexer) Track(ctx context.Context, did syntax.DID) error {
 	})
 }
 
-// Untrack takes back a Track. If the account is not in the Scope otherwise, its records are deleted
-// soon, if the Indexer runs, and then the account. It is no error if it is not known.
+// Untrack undoes Track. If the Scope does not include the account for another reason, its records
+// and then the account are deleted soon, if the Indexer runs. An unknown account is not an error.
 func (ix *Indexer) Untrack(ctx context.Context, did syntax.DID) error {
 	return ix.edit(ctx, did, func(_ *run, d *draft) error {
 		if d.a.Tracked {
@@ -85,7 +85,7 @@ func (ix *Indexer) Untrack(ctx context.Context, did syntax.DID) error {
 	})
 }
 
-// Resync has the repository of an account read again soon, and compared with the sink.
+// Resync causes the repository of an account to be read again soon, and compared with the sink.
 func (ix *Indexer) Resync(ctx context.Context, did syntax.DID) error {
 	return ix.edit(ctx, did, func(_ *run, d *draft) error {
 		if d.a.Version == 0 {
@@ -100,7 +100,7 @@ func (ix *Indexer) Resync(ctx context.Context, did syntax.DID) error {
 	})
 }
 
-// Account returns what is known of an account. If it is not indexed, the error is ErrUnknown.
+// Account returns the state of an account. If it is not indexed, the error is ErrUnknown.
 func (ix *Indexer) Account(ctx context.Context, did syntax.DID) (Account, error) {
 	a, err := ix.Sink.Account(ctx, did)
 	if err == nil && a.Version == 0 {
@@ -109,9 +109,9 @@ func (ix *Indexer) Account(ctx context.Context, did syntax.DID) (Account, error)
 	return a, err
 }
 
-// SetScope changes the scope. If the Indexer runs, it begins at once to read the records of what
-// was added, and to delete those of what was removed; else when it runs. An Indexer that is made
-// anew has the scope of its field Scope.
+// SetScope changes the scope. A running Indexer begins at once to read the records that were added,
+// and to delete those that were removed. Otherwise it begins when it runs. The change is not
+// stored: after a restart, the field Scope applies.
 func (ix *Indexer) SetScope(s Scope) error {
 	sc, err := newScope(s)
 	if err != nil {
@@ -132,39 +132,41 @@ type counters struct {
 	events, malformed, commits, applied, gaps, foreign, refusedEvents, refused, fetches, fetchErrors, repairs, sinkErrors atomic.Int64
 }
 
-// Progress says how far an Indexer is that runs. Numbers are counted since its start.
+// Progress describes the progress of a running Indexer. Counts begin at its start.
 type Progress struct {
 	Sources []SourceProgress
 	Events  int64 // that came
 	Commits int64 // that were applied
 	Ops     int64 // that the sink has taken
-	// Fetched and FetchErrors are how many repositories were read, and could not be read. Repaired
-	// are those of Fetched for which their difference was enough.
+	// Fetched and FetchErrors count the repositories that were read, and those that could not be
+	// read. Repaired counts those of Fetched for which the difference to the known revision was
+	// enough.
 	Fetched, FetchErrors, Repaired int64
-	// Fetching is how many are being read.
+	// Fetching is how many repositories are being read.
 	Fetching int
-	// Gaps are commits that did not follow what the sink has, after which the repository is read
-	// again. Malformed events could not be decoded; Rejected ones did not verify, or their sender
-	// could not be checked. Foreign are events from a host that is not the account's.
+	// Gaps counts commits that did not follow the sink's state, after which the repository is read
+	// again. Malformed counts events that could not be decoded. Rejected counts events that did not
+	// verify, or whose sender could not be checked. Foreign counts events from a host that is not
+	// the account's.
 	Gaps, Malformed, Rejected, Foreign int64
-	// Refused are changes of accounts that the sink has refused, and SinkErrors all its errors.
+	// Refused counts changes of accounts that the sink refused. SinkErrors counts all its errors.
 	Refused, SinkErrors int64
 }
 
-// SourceProgress says how far a source was read.
+// SourceProgress describes how far a source was read.
 type SourceProgress struct {
 	Name      string
 	Connected bool
 	Err       error // why it is not connected
-	// Done is the number up to which all events are done, and Newest that of the newest event that
-	// came, with its time.
+	// Done is the number up to which all events are processed. Newest is the number of the newest
+	// received event; Time is its time.
 	Done, Newest int64
 	Time         time.Time
 	Waiting      int  // events that came and are not done
 	Listed       bool // all accounts that the source had are known
 }
 
-// Progress returns how far the indexer is. It is zero if it does not run.
+// Progress returns the present progress, or the zero value if the Indexer does not run.
 func (ix *Indexer) Progress() (p Progress) {
 	ix.mu.Lock()
 	r := ix.current
@@ -187,9 +189,9 @@ func (ix *Indexer) Progress() (p Progress) {
 	return p
 }
 
-// Settled reports whether nothing is to be done at the moment: all sources are connected, their
-// accounts are known, all events that came are done, and no repository is due. It is for tests, and
-// for programs that index once.
+// Settled reports whether there is nothing to do at the moment: all sources are connected, their
+// accounts are known, all received events are processed, and no repository is due. It is for tests,
+// and for programs that index once.
 func (ix *Indexer) Settled(ctx context.Context) (bool, error) {
 	p := ix.Progress()
 	ix.mu.Lock()

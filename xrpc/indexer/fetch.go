@@ -40,7 +40,7 @@ type job struct {
 	failing bool // the host had failed when it was asked before
 }
 
-// Bounds on the commits that are kept.
+// Limits on the commits that are kept.
 const (
 	keptOfOne = 2 << 20
 	keptOfAll = 64 << 20

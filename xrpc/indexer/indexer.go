@@ -21,58 +21,58 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Resolver resolves identities; *identity.Resolver is one.
+// Resolver resolves identities; *identity.Resolver implements it.
 type Resolver interface {
 	// ResolveDID returns the document of a DID.
 	ResolveDID(ctx context.Context, did syntax.DID) (*identity.Document, error)
-	// Lookup also verifies the handle.
+	// Lookup resolves an identity and verifies its handle.
 	Lookup(ctx context.Context, id syntax.AtIdentifier) (*identity.Identity, error)
-	// Purge forgets what is cached of a DID.
+	// Purge drops a DID from the cache.
 	Purge(id syntax.AtIdentifier)
 }
 
-// Indexer brings the records of a scope into a sink. Sink and at least one source are required; all
-// other fields have defaults. Fields must not be changed once it runs. Its methods may be called by
-// several goroutines at once.
+// Indexer copies the records of a scope into a sink. Sink and at least one source are required; all
+// other fields have defaults. Do not change fields after Run was called. Its methods may be called
+// concurrently.
 type Indexer struct {
-	// Sources are followed.
+	// Sources are the streams to follow.
 	Sources []Source
-	// Scope says whose records are indexed, and which. If it is not that of the last run, records
-	// are added and removed: see SetScope.
+	// Scope selects the accounts and collections to index. If it differs from that of the last run,
+	// records are added and removed: see SetScope.
 	Scope Scope
-	// Sink takes the records.
+	// Sink stores the records.
 	Sink Sink
 
 	// Identity resolves DIDs. Nil: an identity.Resolver with its defaults.
 	Identity Resolver
-	// Handles has the handle of each account looked up and verified, which costs a DNS or HTTPS
-	// request for each.
+	// Handles resolves and verifies the handle of each account, which costs a DNS or HTTPS request
+	// for each.
 	Handles bool
-	// HTTP is for the sources, which the operator has named. It must have no Timeout, as streams
-	// do not end. Nil: http.DefaultClient.
+	// HTTP makes requests to the sources, which the operator has named. It must have no Timeout,
+	// because streams do not end. Nil: http.DefaultClient.
 	HTTP *http.Client
-	// Hosts is for the PDSes that DID documents name, and must have no Timeout either. Nil: a
-	// client of safehttp.NewClient, which reaches public addresses only.
+	// Hosts makes requests to the PDSes that DID documents name. It must have no Timeout either.
+	// Nil: a client of safehttp.NewClient, which reaches only public addresses.
 	Hosts *http.Client
 
-	// Workers is how many accounts' events are verified at once. 0: 16.
+	// Workers is how many accounts' events are verified concurrently. 0: 16.
 	Workers int
-	// Writers is how many transactions run at once in the sink. 0: one, which suits SQLite. A
+	// Writers is how many transactions run concurrently in the sink. 0: one, which suits SQLite. A
 	// database server may be faster with several.
 	Writers int
-	// Fetches is how many repositories are read at once, and FetchesPerHost from one host. 0: 8 and
-	// 2.
+	// Fetches is how many repositories are read concurrently, and FetchesPerHost how many from one
+	// host. 0: 8 and 2.
 	Fetches, FetchesPerHost int
-	// MaxRepo bounds the bytes of the CAR file of a repository. 0: 4 GiB.
+	// MaxRepo bounds the bytes of a repository's CAR file. 0: 4 GiB.
 	MaxRepo int64
 	// Temp opens temporary files, for repositories that are being read. Nil: car.TempDir("").
 	Temp car.Temp
-	// Relist is how often the accounts of sources are listed again, if Scope has All or Signal. As
-	// often, other accounts are compared with their hosts, spread over half of that time. 0: once a
-	// day; negative: only when a source is new or events were missed.
+	// Relist is the interval at which the accounts of sources are listed again, if Scope has All or
+	// Signal. Other accounts are compared with their hosts at the same interval, spread over half
+	// of it. 0: once a day; negative: only for a new source, or after missed events.
 	Relist time.Duration
 
-	// Log is told of what goes wrong elsewhere. Nil: nothing is logged.
+	// Log logs errors that no method returns. Nil: nothing is logged.
 	Log *slog.Logger
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
@@ -100,9 +100,9 @@ type run struct {
 	count    counters
 }
 
-// Run follows the sources until the context ends, and returns its error. It returns another one if
-// the configuration is wrong or the sink cannot be read at the start. All other errors are met by
-// trying again.
+// Run follows the sources until the context ends, and returns its error. It returns another error
+// if the configuration is invalid, or if the sink cannot be read at the start. After all other
+// errors it retries.
 func (ix *Indexer) Run(ctx context.Context) error {
 	r, err := ix.start(ctx)
 	if err != nil && ctx.Err() != nil {

@@ -29,8 +29,8 @@ type lane struct {
 	bytes int
 }
 
-// Bounds on what one account may have waiting. Beyond them its commits are dropped, and its
-// repository is read. Other events wait as far as its source lets them.
+// Limits on the waiting events of one account. Beyond them its commits are dropped, and its
+// repository is read again. Other events wait as far as the limits of the source allow.
 const (
 	laneItems = 1000
 	laneBytes = 8 << 20

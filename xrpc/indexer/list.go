@@ -163,7 +163,7 @@ func (s *source) listHosts(ctx context.Context) {
 	}
 }
 
-// Bounds on the lists of a relay's hosts: how many are read at once, and for how long each.
+// Limits on the lists of a relay's hosts: how many are read concurrently, and for how long each.
 const (
 	hostsAtOnce     = 8
 	hostListTimeout = 2 * time.Hour

@@ -18,14 +18,14 @@ import (
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 )
 
-// Bounds of a change that comes from a repository.
+// Limits on a change that comes from a repository.
 const (
 	chunkOps   = 1000
 	chunkBytes = 1 << 20
 )
 
-// Repositories are repaired by their difference if they have no more than so many records, and
-// differ in no more than so many.
+// Limits on the repair of a repository by its difference: on the number of its records, and on how
+// many of them may differ.
 const (
 	sinceRecords = 200_000
 	sinceChanges = 20_000

@@ -11,18 +11,18 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Scope says whose records are indexed, and which. An account is in the scope if one of All, DIDs,
-// Signal, or a call of Indexer.Track says so.
+// Scope selects accounts and collections. It includes an account if All, DIDs or Signal does, or if
+// Indexer.Track was called for it.
 type Scope struct {
-	// All: every account of the sources.
+	// All includes every account of the sources.
 	All bool
-	// DIDs names accounts.
+	// DIDs includes these accounts.
 	DIDs []syntax.DID
-	// Signal: accounts that have a record of one of these collections. One that has none any more
-	// stays until its repository is read again.
+	// Signal includes accounts that have a record in one of these collections. If an account no
+	// longer has one, it stays until its repository is read again.
 	Signal []string
-	// Collections are those whose records are indexed. Nil: all, which also makes repairs
-	// cheaper, as the indexer then knows the whole tree of a repository.
+	// Collections selects the collections to index. Nil: all. Then repairs are cheaper too, because
+	// the indexer knows the whole tree of a repository.
 	Collections []string
 }
 

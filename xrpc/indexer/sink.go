@@ -12,56 +12,58 @@ import (
 	"github.com/pdskit/pdskit/mst"
 )
 
-// ErrConflict says that an account is not what the change expects: another process has changed it.
+// ErrConflict: an account is not in the state that the change expects, because another process has
+// changed it.
 var ErrConflict = errors.New("indexer: the account was changed by somebody else")
 
-// Sink is where records go: a database with the application's rows and the indexer's own. The
-// package sqlindex has one for SQL. A sink must be safe for concurrent use, and belongs to one
-// running Indexer.
+// Sink stores records: a database with the application's rows and the indexer's own. Package
+// sqlindex has one for SQL. A sink must be safe for concurrent use. Only one running Indexer may
+// use it.
 type Sink interface {
-	// Apply carries out a transaction: all of it, durably, or nothing. For each change, in order,
-	// it checks the version of the account, carries out the operations, stores the CIDs of their
-	// records and the account. If an account has another version than Change.Before, nothing is
-	// done and the error wraps ErrConflict.
+	// Apply carries out a transaction completely and durably, or not at all. For each change, in
+	// order, it checks the version of the account, carries out the operations, and stores the CIDs
+	// of their records and the account. If an account has another version than Change.Before,
+	// nothing is done, and the error wraps ErrConflict.
 	//
-	// If a transaction of several changes fails, each is tried by itself. If one fails by itself,
-	// its account is marked as failed and read again later; the others go on.
+	// If a transaction of several changes fails, each change is tried alone. If one fails alone,
+	// its account is marked as failed and read again later; the other changes continue.
 	Apply(ctx context.Context, t *Transaction) error
-	// Account returns an account. One that is not known has the version 0.
+	// Account returns an account. An unknown account has the version 0.
 	Account(ctx context.Context, did syntax.DID) (Account, error)
-	// Accounts returns up to limit accounts with a DID greater than after, in the order of DIDs.
+	// Accounts returns up to limit accounts with a DID greater than after, in DID order.
 	Accounts(ctx context.Context, after syntax.DID, limit int) ([]Account, error)
-	// Due returns up to limit accounts whose Due is set and not after now, at most perHost of each
-	// host whose name is known, the earliest of it first, and none of some hosts. It must be fast
-	// also if a great many accounts of one host are due. No host may be left out for good.
+	// Due returns up to limit accounts whose Due is set and not after now. It returns none of the
+	// hosts in without, and at most perHost accounts of each host whose name is known, the earliest
+	// first. It must be fast even if very many accounts of one host are due. Repeated calls must
+	// not leave out a host forever.
 	Due(ctx context.Context, now time.Time, without []string, perHost, limit int) ([]Account, error)
-	// Records returns up to limit records of an account with a path greater than after, in the
-	// order of the bytes of paths.
+	// Records returns up to limit records of an account with a path greater than after, in byte
+	// order of paths.
 	Records(ctx context.Context, did syntax.DID, after string, limit int) ([]mst.Entry, error)
-	// Position returns a position that was stored; "" if none was.
+	// Position returns a stored position, or "" if there is none.
 	Position(ctx context.Context, name string) (string, error)
 }
 
-// Transaction is what a Sink carries out at once.
+// Transaction is what a Sink carries out in one transaction.
 type Transaction struct {
 	Changes []*Change
-	// Positions are texts to be stored by their names. They are stored as they are told, also if
-	// one is earlier than the stored one.
+	// Positions are texts to store under their names, even if one is earlier than the stored one.
 	Positions map[string]string
 }
 
 // Change is a change of one account.
 type Change struct {
-	// Before is the version that the account must have in the sink; 0: it must not be there.
+	// Before is the version that the account must have in the sink; 0: the account must not exist.
 	Before int64
-	// Account is to be stored, with its new Version. If its State is Removed, it is to be deleted
-	// instead, with all CIDs of its records; operations that delete the records have come before.
+	// Account is the account to store, with its new Version. If its State is Removed, delete the
+	// account and the CIDs of its records instead. Earlier operations have already deleted the
+	// records.
 	Account Account
-	// Ops are the operations, in order. An account may have several of one path.
+	// Ops are the operations, in order. Several may be about the same path.
 	Ops []Op
-	// AccountChanged says that the account's Active, Status, Handle or Host changed, or that it is
-	// new or removed. Applications usually want to know. Other changes of Account, such as Rev and
-	// Due, are the indexer's own.
+	// AccountChanged is set if the account's Active, Status, Handle or Host has changed, or if it
+	// is new or removed: changes that matter to applications. Other fields of Account, such as Rev
+	// and Due, are the indexer's own.
 	AccountChanged bool
 }
 
@@ -75,7 +77,7 @@ type Op struct {
 	CID        cid.Cid // of the record; undefined for a delete
 	Prev       cid.Cid // of the record before; undefined for a create
 	Record     []byte  // DAG-CBOR, good until Apply returns; nil for a delete
-	// Live says that the operation comes from an event. Otherwise it comes from a repository that
+	// Live is set if the operation comes from an event. Otherwise it comes from a repository that
 	// was read as a whole.
 	Live bool
 }
@@ -87,7 +89,7 @@ func (o *Op) Path() string { return string(o.Collection) + "/" + string(o.RKey) 
 func (o *Op) URI() string { return "at://" + string(o.DID) + "/" + o.Path() }
 
 // Decode decodes the record into a struct or a map: see [data.Unmarshal]. The record is a map in
-// canonical DAG-CBOR, but may have any content: who wants a schema kept validates it.
+// canonical DAG-CBOR, but may have any content. Validate it if you need a schema.
 func (o *Op) Decode(v any) error { return data.Unmarshal(o.Record, v) }
 
 // State says whether the sink has the records of an account.
@@ -95,18 +97,18 @@ type State string
 
 // The states.
 const (
-	// Pending: the repository has not been read yet.
+	// Pending: the repository was not read yet.
 	Pending State = "pending"
-	// Desynchronized: what the sink has does not follow the account's commits any more. The
-	// repository is to be read again.
+	// Desynchronized: the sink's records no longer follow the account's commits. The repository
+	// will be read again.
 	Desynchronized State = "desynchronized"
-	// Synchronized: the sink has the records of the revision, and follows.
+	// Synchronized: the sink has the records of the revision, and applies new commits.
 	Synchronized State = "synchronized"
 	// Removed: the account was removed from the scope.
 	Removed State = "removed"
 )
 
-// Account is what is known of an account. Sinks store it.
+// Account is the indexer's state of an account. Sinks store it.
 type Account struct {
 	DID     syntax.DID
 	Version int64 // grows with each change; 0: the account is not known
@@ -116,27 +118,27 @@ type Account struct {
 	Status string
 	// Host is the URL of the account's PDS; empty: not known yet.
 	Host string
-	// Handle is verified; syntax.InvalidHandle if there is none that is. It is empty if
-	// Indexer.Handles is not set.
+	// Handle is the verified handle, or syntax.InvalidHandle. It is empty if Indexer.Handles is not
+	// set.
 	Handle syntax.Handle
 
 	State State
-	// Rev and Data are those of the commit whose records the sink has.
+	// Rev and Data are those of the commit whose records are in the sink.
 	Rev  syntax.TID
 	Data cid.Cid
-	// Filter names the collections whose records the sink has: see Scope.Collections.
+	// Filter names the collections whose records are in the sink: see Scope.Collections.
 	Filter string
 
-	// Tracked says that the account was named to Indexer.Track, and Signaled that it was seen to
-	// have a record of Scope.Signal.
+	// Tracked is set by Indexer.Track. Signaled is set if the account was seen to have a record of
+	// Scope.Signal.
 	Tracked, Signaled bool
 
-	// Due is when the repository is to be read; zero: there is no reason to.
+	// Due is when the repository will be read; zero: there is no reason to.
 	Due time.Time
-	// Read is when it was read last with success.
+	// Read is when it was last read successfully.
 	Read time.Time
-	// Tries counts the failures since, and Error says what the last one was. It may also say why
-	// an event was not believed.
+	// Tries counts the failures since then, and Error describes the last one. Error may also say
+	// why an event was rejected.
 	Tries int
 	Error string
 }

@@ -2,11 +2,10 @@ package indexer
 
 import "time"
 
-// A download that takes long gives its place to others. There are some places for those, too, and
-// if there are more, the slowest download is ended every now and then, unless it is a fast one of a
-// large repository. Hosts whose last download failed, or was ended, get no more than half of the
-// places: so hosts that send slowly cannot keep the others from being read, however many they and
-// their accounts are.
+// A long download gives up its place to other downloads and gets one of the places for slow ones.
+// If those are full, the slowest download is ended from time to time, unless it is a fast download
+// of a large repository. Hosts whose last download failed or was ended get at most half of the
+// places. So slow hosts cannot block the others, however many hosts and accounts they have.
 const (
 	slowAfter = time.Minute
 	slowShare = 4                 // places for slow downloads, by Indexer.Fetches

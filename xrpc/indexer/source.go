@@ -24,18 +24,18 @@ import (
 
 // Source is a stream of events. Exactly one of Host, Relay and Local is set.
 type Source struct {
-	// Host is the URL of a PDS, "https://pds.example.com". Its events count for the accounts that
-	// it hosts.
+	// Host is the URL of a PDS, "https://pds.example.com". Only events of accounts that it hosts
+	// are accepted.
 	Host string
-	// Relay is the URL of a relay, which passes on the events of hosts.
+	// Relay is the URL of a relay, which passes on the events of other hosts.
 	Relay string
-	// Local is the store of a host or relay in the same process. Events is required. Repositories
-	// that Repos has are read from there; others, and all if it is nil, from their hosts.
+	// Local is the store of a host or relay in the same process. Its Events is required.
+	// Repositories are read from its Repos if they are there; otherwise from their hosts.
 	Local *storage.Store
-	// Name names a Local source in stored positions. Empty: "local".
+	// Name identifies a Local source in stored positions. Empty: "local".
 	Name string
-	// Trusted says that what a Local source has is right: neither signatures nor identities are
-	// looked at. It is for the store of a host, which has made its commits itself.
+	// Trusted means that everything in a Local source is accepted without checks of signatures and
+	// identities. It is for the store of a host, which has made its commits itself.
 	Trusted bool
 }
 
@@ -73,7 +73,7 @@ type item struct {
 	element *list.Element
 }
 
-// Bounds on the events of a source that are under way.
+// Limits on the events of a source that are being processed.
 const (
 	sourceItems = 4096
 	sourceBytes = 32 << 20

@@ -91,7 +91,7 @@ func (s *spool) close() {
 	}
 }
 
-// Bounds on how slow a download may be.
+// Limits on how slow a download may be.
 const (
 	downloadStart = time.Minute // to the first bytes, and in all besides the time for them
 	downloadIdle  = 30 * time.Second

@@ -22,7 +22,7 @@ type pending struct {
 	done      chan error
 }
 
-// Bounds of a transaction.
+// Limits on a transaction.
 const (
 	groupOps   = 2000
 	groupBytes = 4 << 20

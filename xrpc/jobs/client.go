@@ -13,14 +13,14 @@ import (
 // Client takes jobs from a queue on another server. It is a [queue.Source], and safe for concurrent
 // use. XRPC and Queue are required.
 //
-// A request whose answer is lost may have taken effect: jobs that were leased by it are leased
-// again when their leases end.
+// A request whose response is lost may have taken effect. Jobs that it has leased are leased again
+// when their leases end.
 type Client struct {
-	// XRPC reaches the server. Its HTTP client must wait for answers for longer than Wait.
+	// XRPC calls the server. The timeout of its HTTP client must be longer than Wait.
 	XRPC *xrpc.Client
 	// Queue is the name of the queue.
 	Queue string
-	// Wait bounds how long one request waits for jobs. 0: 20 seconds. The server has a bound too.
+	// Wait bounds how long one request waits for jobs. The server has a bound too. 0: 20 seconds.
 	Wait time.Duration
 
 	leaseTime atomic.Int64 // milliseconds; 0: not known yet
@@ -28,8 +28,8 @@ type Client struct {
 
 var _ queue.Source = (*Client)(nil)
 
-// Send sends jobs and returns their IDs. Give messages IDs of your own, so that a request that has
-// failed can be repeated.
+// Send sends jobs and returns their IDs. Choose the IDs of messages, so that a failed request can
+// be repeated safely.
 func (c *Client) Send(ctx context.Context, messages ...queue.Message) (ids []string, err error) {
 	in := sendInput{Queue: c.Queue, Jobs: make([]message, len(messages))}
 	for i, m := range messages {
@@ -83,8 +83,8 @@ func (c *Client) rest(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Extend makes leases last LeaseTime from now on, sets their Until, and returns those that were
-// lost.
+// Extend extends leases to LeaseTime from now, sets their Until, and returns the jobs whose leases
+// were lost.
 func (c *Client) Extend(ctx context.Context, jobs ...*queue.Job) (lost []*queue.Job, err error) {
 	for len(jobs) > 0 {
 		part := jobs[:min(len(jobs), maxItems)]
@@ -109,7 +109,7 @@ func (c *Client) Extend(ctx context.Context, jobs ...*queue.Job) (lost []*queue.
 	return lost, nil
 }
 
-// Finish notes results: see [queue.Queue.Finish].
+// Finish records results: see [queue.Queue.Finish].
 func (c *Client) Finish(ctx context.Context, results ...queue.Result) (errs []error, err error) {
 	for len(results) > 0 {
 		part := results[:min(len(results), maxItems)]
@@ -134,7 +134,8 @@ func (c *Client) Finish(ctx context.Context, results ...queue.Result) (errs []er
 	return errs, nil
 }
 
-// LeaseTime is how long a lease lasts, as the server has said; a second before the first answer.
+// LeaseTime returns how long a lease lasts, as the server has reported; a second before the first
+// response.
 func (c *Client) LeaseTime() time.Duration {
 	if ms := c.leaseTime.Load(); ms > 0 {
 		return time.Duration(ms) * time.Millisecond

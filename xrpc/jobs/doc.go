@@ -7,8 +7,8 @@
 //		Auth:   jobs.Auth(server.Sessions.Admin, verifier, workerDID),
 //	})...)
 //
-// The other side is a [Client], which is a queue.Source: leases are extended, results noted
-// together, and handlers drained as with a queue in the same process.
+// The other side is a [Client], which is a queue.Source. It extends leases, records results in
+// batches, and drains handlers like a queue in the same process.
 //
 //	client := &jobs.Client{XRPC: &xrpc.Client{Host: host, Authorize: authorize}, Queue: "thumbnails"}
 //	err := queue.Consume(ctx, client, queue.Consumer{Handle: handle})
@@ -24,19 +24,19 @@
 //	org.pdskit.queue.finish   {queue, results: [{id, lease, error?, delay?, dead?, released?}]} → {lost}
 //	org.pdskit.queue.stats    {queue}                                               → counts
 //
-// A job of lease is {id, lease, body, key?, attempt, enqueued, until, lastError?}. Lost are IDs of
-// jobs that another consumer has, or that are gone. A result without error is a success; with
-// released, the job was not begun, and the attempt does not count.
+// A job of lease is {id, lease, body, key?, attempt, enqueued, until, lastError?}. lost has the IDs
+// of jobs that another consumer has, or that no longer exist. A result without an error is a
+// success. With released, the job was not begun, and the attempt does not count.
 //
 // # Bounds
 //
-// A lease waits for a job for Config.MaxWait at most; it holds nothing of the store meanwhile. At
-// most Config.Waiting requests wait at a time, others are answered at once. An answer has at most
-// 100 jobs and no more after those whose bodies have 4 MiB together. A lease whose caller has gone
-// before the answer is given back.
+// A lease request waits for a job for at most Config.MaxWait, and holds no resources of the store
+// meanwhile. At most Config.Waiting requests wait at a time; others get an empty response at once.
+// A response has at most 100 jobs, and no more once their bodies have 4 MiB in total. If the caller
+// has disconnected before the response, the leases are released.
 //
 // # Errors
 //
-// QueueNotFound (404): there is no queue of that name. NoRoom (503): it has as many jobs as it may
-// have. TooLarge (400): a job is larger than the queue allows.
+// QueueNotFound (404): there is no queue with that name. NoRoom (503): the queue is full. TooLarge
+// (400): a job is larger than the queue allows.
 package jobs

@@ -14,23 +14,24 @@ import (
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 )
 
-// Config says what is served, and to whom. Queues and Auth are required.
+// Config configures the methods. Queues and Auth are required.
 type Config struct {
 	Queues []*queue.Queue
-	// Auth lets callers in: see [Auth]. Whoever it lets in may do everything with all Queues,
-	// unless Allow says otherwise.
+	// Auth authenticates callers: see [Auth]. All accepted callers may do everything with all
+	// Queues, unless Allow restricts them.
 	Auth xrpc.Authenticator
-	// Allow, if not nil, says whether a caller may use a queue.
+	// Allow, if not nil, reports whether a caller may use a queue.
 	Allow func(p auth.Principal, queue string) bool
-	// MaxWait bounds how long a lease waits for a job. 0: 20 seconds. It should be shorter than
-	// what proxies in front allow an answer to take.
+	// MaxWait bounds how long a lease request waits for a job. It should be shorter than the
+	// timeouts of reverse proxies. 0: 20 seconds.
 	MaxWait time.Duration
-	// Waiting bounds how many leases wait at a time. 0: 64.
+	// Waiting bounds how many lease requests wait at a time. 0: 64.
 	Waiting int
 }
 
-// Auth accepts the administrator, and the services in workers if they have a token for the called
-// method. Either of admin and v may be nil. Without workers, no service is accepted.
+// Auth returns an authenticator that accepts the administrator, and the services in workers with a
+// token for the called method. Either of admin and v may be nil. Without workers, no service is
+// accepted.
 func Auth(admin xrpc.Authenticator, v *serviceauth.Verifier, workers ...syntax.DID) xrpc.Authenticator {
 	known := make(map[syntax.DID]bool, len(workers))
 	for _, did := range workers {
@@ -65,8 +66,8 @@ const (
 	maxSmall = 512 << 10
 )
 
-// Routes returns the methods. It panics if the configuration lacks something, or if two queues have
-// one name.
+// Routes returns the methods. It panics if the configuration is incomplete, or if two queues have
+// the same name.
 func Routes(cfg Config) []xrpc.Route {
 	if cfg.Auth == nil || len(cfg.Queues) == 0 {
 		panic("jobs: Config.Auth and Config.Queues are required")

@@ -5,12 +5,12 @@ import (
 	"sync"
 )
 
-// Budget bounds a number of bytes, in all and for each network. Set the fields before use. The zero
-// Budget has no bounds. It is safe for concurrent use.
+// Budget bounds a number of bytes, in total and for each network. Set the fields before use. The
+// zero Budget has no bounds. It is safe for concurrent use.
 type Budget struct {
-	// Name stands in errors.
+	// Name is used in errors.
 	Name string
-	// Total bounds the bytes of all, and PerNetwork those of one network. 0: no bound.
+	// Total bounds the bytes of all clients, and PerNetwork those of one network. 0: no bound.
 	Total, PerNetwork int64
 
 	mu   sync.Mutex
@@ -18,7 +18,7 @@ type Budget struct {
 	by   map[netip.Prefix]int64
 }
 
-// Take takes n bytes for a client, or none and fails with an *Error.
+// Take takes n bytes for a client, or takes none and returns an *Error.
 func (b *Budget) Take(c Client, n int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -34,7 +34,7 @@ func (b *Budget) Take(c Client, n int64) error {
 	return nil
 }
 
-// Give gives n bytes back that Take took.
+// Give returns n bytes that Take took.
 func (b *Budget) Give(c Client, n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -6,16 +6,16 @@ import (
 	"net/netip"
 )
 
-// Client is who holds something: a network.
+// Client identifies the network of a client.
 type Client struct {
-	// Network is an IPv4 address or an IPv6 /64: whoever has one address of those has all. The zero
-	// Prefix stands for all clients whose address is not known.
+	// Network is an IPv4 address or an IPv6 /64, since whoever has one address of a /64 has all of
+	// them. The zero Prefix stands for all clients with unknown addresses.
 	Network netip.Prefix
-	// Privileged clients may use the places that a Gate keeps for them.
+	// Privileged clients may use the reserved places of a Gate.
 	Privileged bool
 }
 
-// NetworkOf returns the network that an address counts for.
+// NetworkOf returns the network of an address.
 func NetworkOf(a netip.Addr) netip.Prefix {
 	a = a.Unmap().WithZone("")
 	bits := 64
@@ -37,19 +37,19 @@ func addrOf(r *http.Request) netip.Addr {
 
 type clientKey struct{}
 
-// WithClient returns a context for work that is done for a client.
+// WithClient returns a context for work on behalf of a client.
 func WithClient(ctx context.Context, c Client) context.Context {
 	return context.WithValue(ctx, clientKey{}, c)
 }
 
-// ClientOf returns the client that a context belongs to, as Limiter.Handler or WithClient set it;
-// else the zero Client.
+// ClientOf returns the client of a context, as set by Limiter.Handler or WithClient, or the zero
+// Client.
 func ClientOf(ctx context.Context) Client {
 	c, _ := ctx.Value(clientKey{}).(Client)
 	return c
 }
 
-// From returns the client of a request: that of its context, or else the network of its RemoteAddr.
+// From returns the client of a request: that of its context, or the network of its RemoteAddr.
 func From(r *http.Request) Client {
 	if c, ok := r.Context().Value(clientKey{}).(Client); ok {
 		return c

@@ -131,7 +131,8 @@ func (w *response) Write(b []byte) (n int, err error) {
 	}
 }
 
-// FlushError is for http.ResponseController, and Flush for who asserts an http.Flusher.
+// FlushError implements the method that http.ResponseController calls. Flush is for callers that
+// assert an http.Flusher.
 func (w *response) FlushError() error {
 	w.renew(0)
 	start := time.Now()
@@ -142,10 +143,11 @@ func (w *response) FlushError() error {
 
 func (w *response) Flush() { w.FlushError() }
 
-// Unwrap is for http.ResponseController.
+// Unwrap implements the method that http.ResponseController calls.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// SetWriteDeadline is for http.ResponseController. From then on the handler decides.
+// SetWriteDeadline implements the method that http.ResponseController calls. The handler's deadline
+// replaces that of the class.
 func (w *response) SetWriteDeadline(t time.Time) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -153,7 +155,8 @@ func (w *response) SetWriteDeadline(t time.Time) error {
 	return w.control.SetWriteDeadline(t)
 }
 
-// SetReadDeadline is for http.ResponseController. From then on the handler decides.
+// SetReadDeadline implements the method that http.ResponseController calls. The handler's deadline
+// replaces that of the class.
 func (w *response) SetReadDeadline(t time.Time) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -161,7 +164,8 @@ func (w *response) SetReadDeadline(t time.Time) error {
 	return w.control.SetReadDeadline(t)
 }
 
-// Hijack is for http.ResponseController. Deadlines of the connection are the handler's then.
+// Hijack implements the method that http.ResponseController calls. The handler is then responsible
+// for deadlines of the connection.
 func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

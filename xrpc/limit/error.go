@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// Error says that there is no room.
+// Error says that there is no room for a request.
 type Error struct {
 	// What is the name of the class or gate.
 	What string
-	// Own: the client's own network holds too much. Otherwise all networks together do.
+	// Own is set if the client's own network holds too much. Otherwise all networks together do.
 	Own bool
-	// RetryAfter is when to try again.
+	// RetryAfter is when to retry.
 	RetryAfter time.Duration
 }
 
@@ -24,7 +24,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("limit: %s: too many requests", e.What)
 }
 
-// Status is the status code of an answer: 429 or 503.
+// Status returns the status code of the response: 429 or 503.
 func (e *Error) Status() int {
 	if e.Own {
 		return http.StatusTooManyRequests
@@ -32,13 +32,13 @@ func (e *Error) Status() int {
 	return http.StatusServiceUnavailable
 }
 
-// Header returns the header of an answer, with Retry-After.
+// Header returns the header of the response, with Retry-After.
 func (e *Error) Header() http.Header {
 	seconds := max(1, int64((e.RetryAfter+time.Second-1)/time.Second))
 	return http.Header{"Retry-After": {strconv.FormatInt(seconds, 10)}}
 }
 
-// Message is the error for people.
+// Message returns the text for the response.
 func (e *Error) Message() string {
 	if e.Own {
 		return "Too many requests at a time from this network"

@@ -7,28 +7,27 @@ import (
 	"time"
 )
 
-// Gate lets a bounded number of holders in at the same time, and no network more than its share.
-// Who does not get in waits. Networks are served in turn, those that hold least first, so that a
-// network with a thousand requests in the queue delays another's only request by one place.
+// Gate bounds the number of concurrent holders, in total and for each network. Others wait.
+// Networks are served in turn, those that hold least first. So a network with a thousand waiting
+// requests delays the only request of another network by at most one place.
 //
 // Set the fields before use. The zero Gate has no bounds. It is safe for concurrent use.
 type Gate struct {
-	// Name stands in errors.
+	// Name is used in errors.
 	Name string
 	// Total bounds the holders. 0: no bound.
 	Total int
 	// PerNetwork bounds the holders of one network. 0: no bound.
 	PerNetwork int
-	// Reserved is how many places of Total are kept for networks that hold none, so that those who
-	// hold many cannot take the last ones.
+	// Reserved is how many places of Total are reserved for networks that hold none.
 	Reserved int
-	// Privileged is how many places of Total are kept for privileged clients.
+	// Privileged is how many places of Total are reserved for privileged clients.
 	Privileged int
-	// Queue bounds how many wait, and QueuePerNetwork how many of one network do (0: as Queue).
-	// When the queue is full, a network with fewer requests takes the place of one with more. 0:
-	// nobody waits.
+	// Queue bounds the number of waiting requests, and QueuePerNetwork those of one network (0: the
+	// same as Queue). If the queue is full, a request of a network with few waiting requests
+	// replaces one of a network with more. 0: nobody waits.
 	Queue, QueuePerNetwork int
-	// Wait bounds for how long. 0: 10 seconds.
+	// Wait bounds the time of waiting. 0: 10 seconds.
 	Wait time.Duration
 
 	mu      sync.Mutex

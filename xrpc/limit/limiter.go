@@ -11,36 +11,35 @@ import (
 	"time"
 )
 
-// Class is a kind of request, and what its requests may hold. Set the fields before use, and do not
-// copy it. It is safe for concurrent use.
+// Class is a kind of request, with bounds on what its requests may hold. Set the fields before use,
+// and do not copy it. It is safe for concurrent use.
 type Class struct {
-	// Gate bounds how many requests of the class run at the same time.
+	// Gate bounds the number of concurrent requests of the class.
 	Gate Gate
-	// Bytes bounds what the requests of the class hold together: see Hold. Bodies that were read
-	// count, as do answers of more than 4 KiB while they are written. While it is used up, further
-	// bodies are refused, and a client that takes more than a second for 64 KiB of its answer is
-	// cut off.
+	// Bytes bounds what the requests of the class hold together: see Hold. It includes bodies in
+	// memory, and responses of more than 4 KiB while they are written. While it is exhausted,
+	// further bodies are refused, and a client that takes more than a second for 64 KiB of its
+	// response is disconnected.
 	Bytes Budget
-	// Stall is how long a client may send nothing of its body or take nothing of its answer.
+	// Stall is how long a client may send nothing of its body, or accept nothing of its response.
 	// 0: 20 seconds; negative: no limit.
 	Stall time.Duration
-	// Pace is how many bytes a second a client must send or take on average. It may fall behind by
-	// Stall, and being ahead earns it nothing, so that no client can be fast at first and hold what
-	// it holds for days. Only the time that is spent waiting for the client counts. 0: 1 KiB.
+	// Pace is how many bytes a second a client must send or accept on average. It may fall behind
+	// by Stall. Being ahead gives no credit, so a client cannot be fast at first and then hold its
+	// resources for days. Only time spent waiting for the client counts. 0: 1 KiB.
 	Pace int64
 }
 
 // Limiter applies classes to requests. Set its fields before use. The zero value works. It is safe
 // for concurrent use.
 type Limiter struct {
-	// Class returns the class of a request; nil: no bounds, as for health checks. If it is nil
-	// itself, the class is that of NewMethods.
+	// Class returns the class of a request, or nil for no bounds, as for health checks. If Class
+	// itself is nil, it is the method Class of NewMethods.
 	Class func(r *http.Request) *Class
-	// Privileged, if not nil, reports whether an address may use the places that gates keep for
+	// Privileged, if not nil, reports whether an address may use the places that gates reserve for
 	// privileged clients.
 	Privileged func(a netip.Addr) bool
-	// Refused, if not nil, is called for each request that gets no place. It is a place for
-	// metrics.
+	// Refused, if not nil, is called for each refused request, for metrics.
 	Refused func(r *http.Request, err *Error)
 
 	once    sync.Once
@@ -49,13 +48,13 @@ type Limiter struct {
 }
 
 // Handler serves requests within the bounds of their classes. RemoteAddr must be the client's, so a
-// handler that trusts a proxy's X-Forwarded-For comes before this one. What handlers set with
-// http.ResponseController as deadlines replaces those of the class.
+// handler that evaluates a proxy's X-Forwarded-For must come before this one. Deadlines that
+// handlers set with http.ResponseController replace those of the class.
 func (l *Limiter) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { l.serve(w, r, next) })
 }
 
-// Client returns who makes a request.
+// Client returns the client of a request.
 func (l *Limiter) Client(r *http.Request) Client {
 	a := addrOf(r)
 	c := Client{Network: NetworkOf(a)}
@@ -114,7 +113,7 @@ func (l *Limiter) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	WriteError(w, r, e)
 }
 
-// WriteError answers a request with an error, in the envelope of XRPC.
+// WriteError responds to a request with an error, in the form of XRPC.
 func WriteError(w http.ResponseWriter, r *http.Request, e *Error) {
 	h := w.Header()
 	maps.Copy(h, e.Header())
@@ -147,9 +146,9 @@ type lease struct {
 
 type leaseKey struct{}
 
-// Hold counts n more bytes towards what the request of a context holds, until the request ends or
-// they are given back with a negative n. It fails with an *Error, and counts nothing, if the budget
-// of the request's class is used up. Without a request in the context it does nothing.
+// Hold adds n bytes to what the request of a context holds, until the request ends or they are
+// returned with a negative n. If the budget of the request's class is exhausted, it adds nothing
+// and returns an *Error. Without a request in the context it does nothing.
 func Hold(ctx context.Context, n int64) error {
 	l, _ := ctx.Value(leaseKey{}).(*lease)
 	if l == nil {

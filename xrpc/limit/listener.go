@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// Listener bounds the connections of a listener. A connection beyond a bound is closed at once,
-// without an answer: no request has arrived yet.
+// Listener bounds the connections of a listener. A connection beyond a bound is closed at once
+// without a response, since no request has arrived yet.
 type Listener struct {
 	net.Listener
 	// Total bounds the connections. 0: 8,192.
 	Total int
-	// PerNetwork bounds those of one network. 0: a quarter of Total.
+	// PerNetwork bounds the connections of one network. 0: a quarter of Total.
 	PerNetwork int
-	// Shared, if not nil, reports whether an address is that of many clients, such as a proxy in
-	// front of the server. It may have three quarters of all connections.
+	// Shared, if not nil, reports whether an address is shared by many clients, such as that of a
+	// reverse proxy. It may have three quarters of all connections.
 	Shared func(a netip.Addr) bool
 
 	once sync.Once
@@ -88,7 +88,7 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// CloseWrite is for package http, which says by it that an answer has ended.
+// CloseWrite is used by package http to mark the end of a response.
 func (c *conn) CloseWrite() error {
 	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return w.CloseWrite()
@@ -96,15 +96,14 @@ func (c *conn) CloseWrite() error {
 	return nil
 }
 
-// Harden sets those fields of a server that bound clients and are zero: the times for a request's
-// header and for idle connections, the size of headers, and, for HTTP/2, how many requests a
-// connection has at a time, how much it may send that no handler has read, and for how long it may
-// take nothing at all.
+// Harden sets the fields of a server that bound clients, if they are zero: the timeouts for request
+// headers and idle connections, the size of headers, and, for HTTP/2, the concurrent requests of a
+// connection, the data that no handler has read, and how long a connection may accept no data.
 //
-// An idle connection is closed after 3 minutes. A proxy in front of the server should close it
-// first: otherwise it may send a request at the moment when the server closes, and a request that
-// is not idempotent is then lost, as nobody may repeat it. Caddy keeps idle connections for 2
-// minutes, nginx for 1.
+// An idle connection is closed after 3 minutes. A reverse proxy should close it earlier. Otherwise
+// the proxy may send a request while the server closes the connection, and a request that is not
+// idempotent is then lost, because it may not be repeated. Caddy closes idle connections after 2
+// minutes, nginx after 1.
 func Harden(srv *http.Server) {
 	set := func(d *time.Duration, v time.Duration) {
 		if *d == 0 {

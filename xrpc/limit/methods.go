@@ -6,37 +6,34 @@ import (
 	"time"
 )
 
-// Methods are the classes of the methods of com.atproto, and of everything else that a PDS serves,
-// by what they cost. Make them with NewMethods and change their bounds before use.
+// Methods has the classes of the methods of com.atproto, and of everything else that a PDS serves,
+// by their cost. Make them with NewMethods, and change their bounds before use.
 type Methods struct {
 	// Read is for queries whose answers are small and quick.
 	Read Class
-	// List is for queries that answer with many records.
+	// List is for queries that return many records.
 	List Class
 	// Write is for procedures with JSON bodies, which are held in memory.
 	Write Class
-	// Export is for whole repositories. Its bytes are those of the temporary files in which an
-	// answer waits for its client: see Hold.
+	// Export is for whole repositories. Its bytes are those of the temporary files in which
+	// responses wait for slow clients: see Hold.
 	Export Class
-	// Tree is for queries that may need an account's whole tree, and answer with many blocks.
+	// Tree is for queries that may need an account's whole tree, and return many blocks.
 	Tree Class
 	// Download is for blobs.
 	Download Class
 	// Upload is for blobs, which are streamed to disk.
 	Upload Class
-	// Import is for repositories that come in, which are streamed to disk. Its bounds are those of
-	// uploads that are under way: repo.Host bounds how many are worked on, and their temporary
-	// files.
+	// Import is for imports of repositories, which are streamed to disk. It bounds running uploads.
+	// repo.Host bounds how many imports are processed, and their temporary files.
 	Import Class
-	// Other is for methods that are not com.atproto's: most of them are passed on to other
-	// services.
+	// Other is for methods outside of com.atproto. Most of them are forwarded to other services.
 	Other Class
-	// Jobs is for workers, which take jobs from package jobs and wait for them: below
-	// org.pdskit.queue.
+	// Jobs is for workers that wait for jobs from package jobs: below org.pdskit.queue.
 	Jobs Class
 	// Stream is for subscriptions. It has no bounds: stream.Outbox has its own.
 	Stream Class
-	// OAuth is for what apps ask of the authorization server, and for its pages: below /oauth/.
+	// OAuth is for the endpoints and pages of the authorization server: below /oauth/.
 	OAuth Class
 	// Page is for everything else outside /xrpc/.
 	Page Class
@@ -87,10 +84,11 @@ func NewMethods() *Methods {
 	return m
 }
 
-// Set gives a method a class.
+// Set sets the class of a method.
 func (m *Methods) Set(nsid string, c *Class) { m.byName[nsid] = c }
 
-// Class is for Limiter.Class. Health checks (/xrpc/_health) and preflight requests have no class.
+// Class returns the class of a request, for Limiter.Class. Health checks (/xrpc/_health) and
+// preflight requests have none.
 func (m *Methods) Class(r *http.Request) *Class {
 	nsid, found := strings.CutPrefix(r.URL.Path, "/xrpc/")
 	switch {
@@ -117,7 +115,7 @@ func (m *Methods) Class(r *http.Request) *Class {
 	return &m.Read
 }
 
-// All lists the classes, for metrics.
+// All returns the classes, for metrics.
 func (m *Methods) All() []*Class {
 	return []*Class{&m.Read, &m.List, &m.Write, &m.Export, &m.Tree, &m.Download, &m.Upload, &m.Import, &m.Other, &m.Jobs, &m.Stream, &m.OAuth, &m.Page}
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// PrivateNetworks are the networks that the official server trusts: this machine, link-local and
+// PrivateNetworks returns the networks that the official server trusts: loopback, link-local and
 // private ones.
 func PrivateNetworks() Proxies {
 	list := []string{
@@ -20,16 +20,15 @@ func PrivateNetworks() Proxies {
 	return networks
 }
 
-// Proxies are the networks whose proxies, in front of the server, are trusted to say which address a
-// request came from.
+// Proxies are the networks of trusted reverse proxies.
 //
-// A proxy appends the address that it was called from to the header X-Forwarded-For. Clients may
-// write anything there. So the header is read from its end, past all addresses of trusted proxies:
-// the first other address is the client's.
+// A proxy appends the address of its client to the header X-Forwarded-For. Clients may send any
+// value in it. So the header is read from its end, skipping the addresses of trusted proxies: the
+// first other address is the client's.
 type Proxies []netip.Prefix
 
-// ClientAddr returns the address of a request's client; the zero Addr if the request's
-// own is not known.
+// ClientAddr returns the address of a request's client, or the zero Addr if the request's own
+// address is unknown.
 func (p Proxies) ClientAddr(r *http.Request) netip.Addr {
 	own, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -79,9 +78,8 @@ func parseHop(s string) (netip.Addr, bool) {
 	return a.Addr().Unmap(), err == nil
 }
 
-// Handler serves requests with the address of their client as RemoteAddr, of
-// port 0 where a proxy is between. It belongs before everything that looks at addresses, such as
-// Limiter.Handler.
+// Handler serves requests with the client's address as RemoteAddr. The port is 0 if there is a
+// proxy. It must come before all handlers that use addresses, such as Limiter.Handler.
 func (p Proxies) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if len(r.Header["X-Forwarded-For"]) > 0 {

@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// Hook sends messages by HTTP, where there is no SMTP, as in a Cloudflare Worker. A message is one
-// POST of a JSON object with from, to, subject and text, which is the form of several services that
-// send mail. Any answer with status 2xx means that the message was accepted. Make one with NewHook.
-// It is safe for concurrent use.
+// Hook sends messages by HTTP, for platforms without SMTP, such as a Cloudflare Worker. A message
+// is one POST of a JSON object with from, to, subject and text, a format that several mail services
+// accept. A response with status 2xx means that the message was accepted. Make one with NewHook. It
+// is safe for concurrent use.
 type Hook struct {
 	url, from, token string
 	http             *http.Client
@@ -24,21 +24,21 @@ type Hook struct {
 
 // HookConfig configures a Hook. URL and From are required.
 type HookConfig struct {
-	// URL gets the messages. It must be https, or http of this machine.
+	// URL receives the messages. It must be https, or http of this machine.
 	URL string
 	// Token, if not empty, is sent as a bearer token.
 	Token string
 	// From is the sender's address, with or without a name.
 	From string
-	// HTTP makes the requests. Nil: a client with a time limit. Redirects are not followed, since
-	// they would take the token and the message with them.
+	// HTTP makes the requests. Nil: a client with a timeout. Redirects are not followed, since they
+	// would forward the token and the message.
 	HTTP *http.Client
 }
 
 // maxHookAnswer bounds what is read of a refusal, in bytes.
 const maxHookAnswer = 1 << 10
 
-// NewHook returns the hook of a configuration. The error says what is wrong with it.
+// NewHook returns the hook of a configuration, or an error that says what is wrong with it.
 func NewHook(cfg HookConfig) (*Hook, error) {
 	u, err := url.Parse(cfg.URL)
 	switch {

@@ -3,10 +3,10 @@
 //	sender, err := mail.New(mail.Config{URL: "smtps://user:password@smtp.example.com", From: "The Host <pds@example.com>"})
 //	err = sender.Send(ctx, mail.Message{To: address, Subject: "Your code", Text: "…"})
 //
-// A Sender is one of four things: a [Hook], an SMTP server (or the machine's own sendmail), a log,
-// for development, where a person reads the token in the terminal, or a file of JSON lines, which
-// tests read. All of them refuse what could add a header or a second recipient, so a caller may
-// pass on what a user typed. There is no queue: whoever sends tries again. Package mailqueue does.
+// A Sender is one of four things: a [Hook]; an SMTP server (or the machine's own sendmail); a log,
+// for development, in which the developer reads the token; or a file of JSON lines, for tests. All
+// of them refuse input that could add a header or a second recipient, so callers may pass on user
+// input. There is no queue: the caller retries. Package mailqueue does.
 package mail
 
 import (
@@ -25,7 +25,7 @@ import (
 
 // Message is a plain text message to one recipient.
 type Message struct {
-	// ID identifies the message if it may be sent twice; its Message-ID is derived from it. At most
+	// ID identifies a message that may be sent twice; its Message-ID is derived from it. At most
 	// 128 ASCII letters, digits and "-_.". Empty: a new one each time.
 	ID      string `json:"id,omitempty"`
 	To      string `json:"to"` // an e-mail address without a name
@@ -33,15 +33,15 @@ type Message struct {
 	Text    string `json:"text"`
 }
 
-// Sender sends messages. Send returns once the message was accepted, not once it
-// has arrived. It is safe for concurrent use.
+// Sender sends messages. Send returns when the message was accepted, not when it has arrived. It is
+// safe for concurrent use.
 type Sender interface {
 	Send(ctx context.Context, m Message) error
 }
 
-// Prober is a Sender that can find out, without a message, whether one would be taken: whether the
-// mail server answers, takes the user's password and the sender's address. The senders of New for
-// an SMTP server and for sendmail are Probers.
+// Prober is an optional interface of a Sender. It checks without a message whether one would be
+// accepted: whether the mail server answers, and accepts the user's password and the sender's
+// address. The senders of New for an SMTP server and for sendmail implement it.
 type Prober interface {
 	Probe(ctx context.Context) error
 }
@@ -51,22 +51,22 @@ var ErrAddress = errors.New("mail: not an e-mail address")
 
 // Config says how messages are sent. The zero value drops them.
 type Config struct {
-	// URL is the server: smtp://user:password@host:port (port 587 unless given; TLS by STARTTLS
-	// where the server offers it, and always before a password is sent to another machine),
-	// smtps://… (port 465, TLS from the start), or smtp:///?sendmail=true for the program sendmail.
-	// Empty: messages go to Log.
+	// URL is the URL of the server: smtp://user:password@host:port (default port 587; TLS by
+	// STARTTLS if the server offers it, and always before a password is sent to another machine),
+	// smtps://… (default port 465, TLS from the start), or smtp:///?sendmail=true for the program
+	// sendmail. Empty: messages are written to Log.
 	URL string
-	// From is the sender's address, with or without a name. A URL needs one.
+	// From is the sender's address, with or without a name. It is required with a URL.
 	From string
-	// Log gets the messages of a server that has no URL. Nil: they are dropped.
+	// Log receives the messages if there is no URL. Nil: they are dropped.
 	Log *slog.Logger
-	// File, if not empty, is a file to which messages are appended as JSON lines, whatever the URL
-	// is.
+	// File, if not empty, is a file to which messages are appended as JSON lines, in addition to
+	// the above.
 	File string
 }
 
 // New returns the sender of a configuration. The error says what is wrong with URL or From, and
-// does not show a password.
+// contains no password.
 func New(cfg Config) (Sender, error) {
 	switch {
 	case cfg.File != "":
@@ -81,9 +81,9 @@ func New(cfg Config) (Sender, error) {
 	return logger{log}, nil
 }
 
-// Permanent reports whether an error of Send says that the message will never be taken: its
-// recipient is no address, or the mail server has refused it for good. Refusals that an operator
-// can mend, as of a password, are not of that kind.
+// Permanent reports whether an error of Send is permanent: the recipient is not an address, or the
+// mail server has refused the message permanently. Errors that an operator can repair, such as a
+// wrong password, are not permanent.
 func Permanent(err error) bool {
 	var reply *textproto.Error
 	if errors.As(err, &reply) {

@@ -85,9 +85,9 @@ func (q *Queue) count(err error) {
 // workers is how many messages one process sends at a time.
 const workers = 4
 
-// Run sends messages until the context ends, and returns nil. Messages that are under way then may
-// go on for some seconds. It also finds those of changes whose process has died, and deletes those
-// that have been dead for a week. A process should run one.
+// Run sends messages until the context ends, and returns nil. Messages that are then being sent may
+// continue for some seconds. It also finds the messages of changes whose process has died, and
+// deletes messages that have been dead for a week. Run it once in each process.
 func (q *Queue) Run(ctx context.Context) error {
 	q.mu.Lock()
 	q.running = true
@@ -130,7 +130,7 @@ func (q *Queue) purge(ctx context.Context) error {
 	return errors.Join(old, many)
 }
 
-// Due returns when Turn is to be called; zero: not until there is another message. It costs little.
+// Due returns when to call Turn; zero: not before there is another message. It is cheap.
 func (q *Queue) Due(ctx context.Context) (time.Time, error) {
 	next, err := q.queue.Next(ctx)
 	if err != nil {
@@ -145,8 +145,8 @@ func (q *Queue) Due(ctx context.Context) (time.Time, error) {
 	return next, err
 }
 
-// Turn does once what Run does all the time: it sends what is due. It is for a process that rests
-// between requests.
+// Turn does once what Run does continuously: it sends what is due. It is for processes that do not
+// run between requests.
 func (q *Queue) Turn(ctx context.Context) error {
 	recovered := q.outbox.Recover(ctx, recoverAfter)
 	var sent error
@@ -239,8 +239,8 @@ func (q *Queue) extend(ctx context.Context, jobs []*queue.Job, ended <-chan stru
 	}
 }
 
-// Close sends the messages that are due, until the context ends. It comes after Run, before the
-// store is closed. What is left is sent by whoever opens the store next.
+// Close sends the messages that are due, until the context ends. Call it after Run, before the
+// store is closed. The next process that opens the store sends the rest.
 func (q *Queue) Close(ctx context.Context) {
 	q.mu.Lock()
 	first := !q.closed

@@ -12,24 +12,25 @@ import (
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
 )
 
-// Letter is a message as an operator sees it: without its text, which may have a token.
+// Letter describes a message to an operator, without its text, which may contain a token.
 type Letter struct {
 	ID    string          `json:"id"`
 	State queue.State     `json:"state"`
 	Kind  server.MailKind `json:"kind,omitempty"`
 	To    string          `json:"to,omitempty"`
 	DID   syntax.DID      `json:"did,omitempty"`
-	// Subject is that of the message. Of one that cannot be opened, it and those above are empty.
+	// Subject is the subject of the message. If the message cannot be opened, Subject and the
+	// fields above it are empty.
 	Subject string    `json:"subject,omitempty"`
 	Tries   int       `json:"tries"`
 	Since   time.Time `json:"since"`
-	// Next is when it is tried again, or when its try ends that is under way; zero if it is dead.
+	// Next is when it is tried again, or when its current attempt ends; zero if it is dead.
 	Next    time.Time `json:"next,omitzero"`
 	Expires time.Time `json:"expires,omitzero"`
 	Error   string    `json:"error,omitempty"`
 }
 
-// Letters yields all messages that are kept, the oldest first. The loop may call any method.
+// Letters yields all messages in the queue, oldest first. The loop may call any method.
 func (q *Queue) Letters(ctx context.Context) iter.Seq2[Letter, error] {
 	return func(yield func(Letter, error) bool) {
 		for e, err := range q.queue.Entries(ctx) {
@@ -66,9 +67,9 @@ func (q *Queue) find(ctx context.Context, id string) (Letter, error) {
 // ErrExpired: a message is too old to be sent again.
 var ErrExpired = fmt.Errorf("mailqueue: %w", errOld)
 
-// Retry makes a message be tried at once: one that waits, or is dead. If it is too old, the error
-// is ErrExpired: a token in it is void, so the owner of the account asks for another one. If it is
-// not there, or is being sent, the error is storage.ErrNotFound.
+// Retry makes a waiting or dead message due now. If it is too old, the error is ErrExpired: a token
+// in it is void, so the account's owner should request another one. If it does not exist or is
+// being sent, the error is storage.ErrNotFound.
 func (q *Queue) Retry(ctx context.Context, id string) error {
 	l, err := q.find(ctx, id)
 	switch {
@@ -84,7 +85,7 @@ func (q *Queue) Retry(ctx context.Context, id string) error {
 	return nil
 }
 
-// Drop deletes a message. If it is not there, the error is storage.ErrNotFound.
+// Drop deletes a message. If it does not exist, the error is storage.ErrNotFound.
 func (q *Queue) Drop(ctx context.Context, id string) error {
 	if _, err := q.find(ctx, id); err != nil {
 		return err
@@ -92,8 +93,8 @@ func (q *Queue) Drop(ctx context.Context, id string) error {
 	return q.queue.Drop(ctx, id)
 }
 
-// Reseal seals all messages anew that are sealed with another key than the first one of the Box,
-// and returns how many. It is for when the keys are exchanged, while no server runs on the store.
+// Reseal seals all messages that are sealed with an old key again, with the first key of the Box,
+// and returns their number. Use it when keys are replaced, while no server uses the store.
 func (q *Queue) Reseal(ctx context.Context) (n int, err error) {
 	if err := q.outbox.Recover(ctx, 0); err != nil {
 		return 0, err

@@ -1,5 +1,5 @@
-// Package mailqueue keeps messages to accounts until a mail server has taken them. It is a
-// server.Outbox, over the store that is there anyway:
+// Package mailqueue stores messages to accounts until a mail server has accepted them. It is a
+// server.Outbox over the host's own store:
 //
 //	mail, err := mailqueue.New(mailqueue.Config{Store: store, Box: box, Mailer: sender})
 //	service := server.New(server.Config{Mailer: sender, Outbox: mail, …})
@@ -7,32 +7,32 @@
 //
 // Package pds does that by itself.
 //
-// # What is promised
+// # Guarantees
 //
-// A message that belongs to a change of an account, such as a token, is written in the change's own
-// transaction: see Announce. Others are kept when Send returns. From then on a message is sent at
-// least once, whatever dies: by one of the processes that share the store, and by no two in normal
-// operation. A crash between the mail server's answer and its note sends a message twice, with the
-// same Message-ID.
+// A message that belongs to a change of an account, such as a token, is written in the transaction
+// of the change: see Announce. Other messages are durable when Send returns. From then on a message
+// is sent at least once, whatever crashes, by one of the processes that share the store. It is sent
+// twice only if a process crashes between the mail server's response and the recording of it. Both
+// messages then have the same Message-ID.
 //
-// While the mail server fails, a message is tried again, after five seconds first, later after half
-// an hour. It is given up (dead) when the server refuses the recipient for good, and when it is too
-// old: after 15 minutes if it has a token, which is void then, after two days if it has none. Dead
-// messages are kept for a week: an operator looks at them, sends them again, or drops them. A token
-// that is void for another reason, as after a second one was asked for, is not sent.
+// While the mail server fails, a message is retried, first after five seconds, later after half an
+// hour. It is given up (dead) if the server refuses the recipient permanently, or if it is too old:
+// after 15 minutes if it has a token, which is void then, otherwise after two days. Dead messages
+// are kept for a week, so that an operator can inspect, retry or drop them. If a token became void
+// for another reason, such as a request for a second one, its message is not sent.
 //
 // # What is stored
 //
-// Messages are sealed with the keys of the Box, each to its own ID, in the host's namespace below
-// "queue/mail/", and until they are there, in the account's below "outbox/mail/". What the mail
-// server says of a message is sealed too, since it often names the recipient. So neither a backup
-// nor whoever reads the database sees a token or an address. A message that waits while the last
-// key of the Box that opens it is taken away becomes dead.
+// Messages are sealed with the keys of the Box, each bound to its own ID. They are in the host's
+// namespace below "queue/mail/", and before they get there, in the account's below "outbox/mail/".
+// The mail server's responses are sealed too, since they often name the recipient. So neither a
+// backup nor a reader of the database sees a token or an address. If the last key that opens a
+// waiting message is removed from the Box, the message becomes dead.
 //
 // # Bounds
 //
-// Config.Room bounds how many messages are kept for those who ask for mail. What tells an owner of
-// a change is kept in any case. What is kept of one message is a few kilobytes.
+// Config.Room bounds the number of messages for requests of mail. Notifications about changes are
+// stored in any case. One message takes a few kilobytes.
 package mailqueue
 
 import (
@@ -58,34 +58,34 @@ import (
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
 )
 
-// Name is that of the queue.
+// Name is the name of the queue.
 const Name = "mail"
 
-// Config configures a Queue. Store, Box and Mailer are required. Where nothing is sent, as for an
-// operator's command, Mailer may be nil.
+// Config configures a Queue. Store, Box and Mailer are required. Mailer may be nil if nothing is
+// sent, for example in an operator's command.
 type Config struct {
-	// Store has the accounts, and the queue in its KV.
+	// Store has the accounts. Its KV has the queue.
 	Store storage.Store
 	// Box seals messages.
 	Box *sealed.Box
-	// Mailer sends them. It should pass on the ID of a message, so that what is sent twice can be
+	// Mailer sends messages. It should send the ID of a message, so that duplicates can be
 	// recognised.
 	Mailer server.Mailer
-	// Void, if not nil, reports that a message with a token need not be sent, since the token is no
-	// longer good.
+	// Void, if not nil, reports whether a message with a token need not be sent, since the token is
+	// void.
 	Void func(ctx context.Context, m server.Mail) (bool, error)
-	// Deliveries bounds how many messages are sent at the same time, by all processes together. It
-	// must be the same in all of them. 0: 4.
+	// Deliveries bounds how many messages are sent concurrently by all processes together. It must
+	// be the same in all of them. 0: 4.
 	Deliveries int
-	// Room is about how many messages the queue holds, dead ones included, before requests for mail
-	// are refused. Dead messages take at most half of it; then the oldest of them are deleted. 0:
-	// 10,000.
+	// Room bounds approximately how many messages the queue has, including dead ones, before
+	// requests for mail are refused. Dead messages take at most half of it; then the oldest of them
+	// are deleted. 0: 10,000.
 	Room int
-	// Observe, if not nil, is called after what happens to messages: see [queue.Config].
+	// Observe, if not nil, is called after each event of a message: see [queue.Config].
 	Observe func(queue.Event)
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
-	// Logger gets what an operator should know. Nil: silent.
+	// Logger logs what an operator should know. Nil: nothing is logged.
 	Logger *slog.Logger
 }
 
@@ -104,7 +104,7 @@ const (
 	recoverAfter = 20 * time.Second
 )
 
-// Queue keeps messages. It is safe for concurrent use.
+// Queue stores and sends messages. It is safe for concurrent use.
 type Queue struct {
 	cfg    Config
 	queue  *queue.Queue
@@ -128,7 +128,7 @@ type Queue struct {
 
 var _ server.Outbox = (*Queue)(nil)
 
-// New returns the queue of a store. It starts nothing.
+// New returns the queue of a store. It starts no goroutines.
 func New(cfg Config) (*Queue, error) {
 	if cfg.Box == nil || cfg.Store.Repos == nil || cfg.Store.KV == nil {
 		return nil, errors.New("mailqueue: Config.Store and Config.Box are required")
@@ -234,12 +234,12 @@ type keptError struct {
 func (e *keptError) Error() string { return e.text }
 func (e *keptError) Unwrap() error { return e.error }
 
-// HasRoom returns queue.ErrNoRoom if there are as many messages as Config.Room allows.
+// HasRoom returns queue.ErrNoRoom if the queue is full: see Config.Room.
 func (q *Queue) HasRoom(ctx context.Context, messages int) error {
 	return q.queue.HasRoom(ctx, messages)
 }
 
-// Send keeps a message.
+// Send stores a message.
 func (q *Queue) Send(ctx context.Context, m server.Mail) error {
 	job, err := q.seal(m)
 	if err != nil {
@@ -257,8 +257,8 @@ func (q *Queue) Send(ctx context.Context, m server.Mail) error {
 	return nil
 }
 
-// Announce is called before a change of an account that may write a message: see
-// [credential.Notices]. After the change, end brings what was written to the queue.
+// Announce must be called before a change of an account that may write a message: see
+// [credential.Notices]. end, called after the change, moves the message to the queue.
 func (q *Queue) Announce(ctx context.Context, did syntax.DID) (end func(), err error) {
 	done, err := q.outbox.Announce(ctx, did)
 	if err != nil {
@@ -274,7 +274,7 @@ func (q *Queue) Announce(ctx context.Context, did syntax.DID) (end func(), err e
 	}, nil
 }
 
-// Write adds a message to a change that was announced.
+// Write adds a message to an announced change.
 func (q *Queue) Write(step *repo.Step, m server.Mail) error {
 	job, err := q.seal(m)
 	if err != nil {
@@ -288,7 +288,7 @@ func (q *Queue) Write(step *repo.Step, m server.Mail) error {
 // statsGood is for how long counted messages count.
 const statsGood = 5 * time.Second
 
-// Stats is how messages fare. They are counted every few seconds at most.
+// Stats returns counts of messages. They are recounted every few seconds.
 func (q *Queue) Stats(ctx context.Context) (server.MailStats, error) {
 	q.mu.Lock()
 	fresh := time.Now().Before(q.until)

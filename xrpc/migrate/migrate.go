@@ -30,61 +30,58 @@ const (
 // Steps are the steps in their order.
 var steps = []string{Account, Export, Import, Blobs, Preferences, Check, Sign, Identity, Activate, Deactivate}
 
-// Steps returns the steps in their order.
+// Steps returns the names of the steps in order.
 func Steps() []string { return slices.Clone(steps) }
 
-// Options says what to move where. Account, NewHost and State are required.
+// Options configures a migration. Account, NewHost and State are required.
 type Options struct {
 	// Account is the account's handle or DID.
 	Account string
-	// OldHost is the address of the server where the account is. Empty: as its DID
-	// document says.
+	// OldHost is the URL of the account's present server. Empty: that of its DID document.
 	OldHost string
-	// NewHost is the address of the server where it is to be.
+	// NewHost is the URL of the new server.
 	NewHost string
-	// Handle is the account's handle there. Empty: the same, or, if that is under a domain
-	// of the old server, the same name under one of the new server.
+	// Handle is the account's new handle. Empty: the same or, if that is under a domain of the old
+	// server, the same name under a domain of the new server.
 	Handle string
-	// Email is the address there. Empty: that of the old account.
+	// Email is the new address. Empty: the same as on the old server.
 	Email string
-	// InviteCode is for servers that demand one.
+	// InviteCode is for servers that require one.
 	InviteCode string
-	// OldPassword and NewPassword are the account's passwords at both servers; not those
-	// of apps. Empty: Ask.
+	// OldPassword and NewPassword are the account's passwords on both servers; app passwords do not
+	// work. Empty: Ask.
 	OldPassword, NewPassword string
-	// Token is the one that the old server sent by mail to have a PLC operation
-	// signed. Empty: one is requested, and Ask.
+	// Token is the token that the old server has mailed for signing a PLC operation. Empty: one is
+	// requested, and asked for with Ask.
 	Token string
-	// RotationKey, if not nil, is one of the did:plc's rotation keys: then no token is
-	// needed, since the old server need not sign.
+	// RotationKey, if not nil, is a rotation key of the did:plc. Then no token is needed, since the
+	// old server need not sign.
 	RotationKey *crypto.PrivateKey
-	// AddRotationKeys are did:keys that the did:plc gets in front of its rotation keys.
+	// AddRotationKeys are did:keys to add before the other rotation keys of the did:plc.
 	AddRotationKeys []string
-	// State is the path of the state file. The exported repository lies beside it, with
-	// ".car" appended, and stays there.
+	// State is the path of the state file. The exported repository is stored beside it, with ".car"
+	// appended, and is kept.
 	State string
 	// PLC is the did:plc directory. Empty: the public one.
 	PLC string
-	// Concurrency is how many blobs are under way at once. 0: 4.
+	// Concurrency is how many blobs are copied concurrently. 0: 4.
 	Concurrency int
-	// Patience is how long a server may be away or busy before the move is
-	// given up for now. 0: 2 minutes; negative: not at all.
+	// Patience is how long a server may be unavailable or busy before Run gives up for now. 0: 2
+	// minutes; negative: not at all.
 	Patience time.Duration
-	// Poll is the time between looks at a did:web document. 0: 5 seconds.
+	// Poll is the interval at which a did:web document is checked. 0: 5 seconds.
 	Poll time.Duration
-	// AllowMissingBlobs goes on without blobs that the old server does not have, or
-	// the new one does not take.
+	// AllowMissingBlobs continues without blobs that the old server lacks or the new one refuses.
 	AllowMissingBlobs bool
 	// MaxRepo and MaxBlob bound the bytes of the exported repository and of one blob. 0: 4 GiB and
 	// 1 GiB.
 	MaxRepo, MaxBlob int64
-	// HTTP makes all requests. Nil: a client that uses the proxy of the environment. In any case
-	// each transfer must keep a pace: some 8 KiB a second.
+	// HTTP makes all requests. Nil: a client that uses the proxy of the environment. In both cases
+	// each transfer must reach some 8 KiB a second.
 	HTTP *http.Client
-	// Ask asks the user. Nil: what would be asked for is an error. Where there is no answer, it
-	// returns ErrInput.
+	// Ask asks the user. Nil: a question is an error. If there is no answer, Ask returns ErrInput.
 	Ask func(ctx context.Context, q Question) (string, error)
-	// Report, if not nil, is told of progress. It is not called concurrently.
+	// Report, if not nil, is called with the progress. Calls do not overlap.
 	Report func(Event)
 
 	// hook, of tests, is called at points between which a crash may come.
@@ -93,14 +90,14 @@ type Options struct {
 	pace *pace
 }
 
-// Question is what a user is asked for.
+// Question is a question to the user.
 type Question struct {
 	Name   string // "old-password", "new-password", "auth-factor-token", "token", "email"
 	Text   string
 	Secret bool
 }
 
-// Event tells of progress.
+// Event reports progress.
 type Event struct {
 	Step    string `json:"step,omitempty"`
 	Status  string `json:"status"` // "started", "progress", "done", "skipped", "warning", "waiting", "finished"
@@ -108,21 +105,20 @@ type Event struct {
 	Done    int64  `json:"done,omitempty"`
 	Total   int64  `json:"total,omitempty"` // 0: not known
 	Unit    string `json:"unit,omitempty"`  // "bytes", "blobs"
-	// Document is what must be in the DID document of a did:web.
+	// Document is the required content of a did:web document.
 	Document *identity.Document `json:"document,omitempty"`
 }
 
-// Error is why a move stopped, and what to do about it.
+// Error is the reason why a migration stopped, and what to do.
 type Error struct {
 	Step string // empty: before the first
 	Err  error
 	Next string // what to do; empty: nothing is known that helps
-	// Field names the field of Options that Next is about, for those who have another name for it;
+	// Field is the field of Options that Next refers to, for user interfaces with other names;
 	// empty: none.
 	Field string
 }
 
-// Error implements error.
 func (e *Error) Error() string {
 	msg := e.Err.Error()
 	if e.Step != "" {
@@ -139,14 +135,14 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Errors that callers branch on.
 var (
-	// ErrInput: something that only the user knows is missing.
+	// ErrInput: an answer of the user is missing.
 	ErrInput = errors.New("an answer is needed")
-	// ErrAppPassword: the password is one of an app, which may not move the account.
+	// ErrAppPassword: the password is an app password, which cannot move the account.
 	ErrAppPassword = errors.New("that is an app password")
-	// ErrMissingBlobs: blobs could not be brought along.
+	// ErrMissingBlobs: some blobs could not be copied.
 	ErrMissingBlobs = errors.New("blobs are missing")
-	// ErrDiffers: the new server does not have what it was sent, or the old one did not
-	// sign what it was asked to.
+	// ErrDiffers: the new server does not have what was sent to it, or the old one has signed
+	// something else than requested.
 	ErrDiffers = errors.New("the server's answer is not what was sent")
 	// ErrState: the state file is of another move.
 	ErrState = errors.New("the state file is of another move")
@@ -167,8 +163,8 @@ type mover struct {
 // maxRounds bounds how often the repository is copied anew because the old one changes.
 const maxRounds = 10
 
-// Run moves an account, or goes on with a move that was interrupted. Its errors are
-// *Error, except for those of the context and of the file system.
+// Run moves an account, or continues an interrupted migration. Its errors are *Error, except those
+// of the context and of the file system.
 func Run(ctx context.Context, opt Options) error {
 	m, err := newMover(opt)
 	if err != nil {

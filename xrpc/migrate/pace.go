@@ -23,7 +23,7 @@ const (
 	maxPages = 20_000
 )
 
-// Bounds in bytes that Options have by default.
+// Default limits of Options in bytes.
 const (
 	DefaultMaxRepo = 4 << 30
 	DefaultMaxBlob = 1 << 30

@@ -26,9 +26,9 @@ type state struct {
 	Email   string        `json:"email"`
 	Done    []finished    `json:"done"`
 	Repo    exported      `json:"repo,omitzero"`
-	// Operation is the signed PLC operation, which anybody may submit.
+	// Operation is the signed PLC operation. Anybody can submit it.
 	Operation *identity.PLCOperation `json:"operation,omitempty"`
-	// LostBlobs are those that were given up.
+	// LostBlobs are the blobs that were given up.
 	LostBlobs []string `json:"lostBlobs,omitempty"`
 
 	path string
@@ -45,7 +45,7 @@ type exported struct {
 	Root    string     `json:"root"` // of the tree
 	Records int        `json:"records"`
 	Bytes   int64      `json:"bytes"`
-	// Blobs is how many references to blobs there are, if that was Counted.
+	// Blobs is the number of references to blobs, if Counted is set.
 	Blobs   int64 `json:"blobs,omitempty"`
 	Counted bool  `json:"counted,omitempty"`
 }

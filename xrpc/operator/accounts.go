@@ -67,7 +67,7 @@ func (p *Pages) showAccounts(c *call) error {
 	return c.Show("accounts", v)
 }
 
-// StatusText names a status.
+// StatusText returns the name of a status.
 func (v *view) StatusText(s account.Status) string {
 	switch s {
 	case account.Active:
@@ -171,7 +171,7 @@ func actsFor(st server.Standing) (list []string) {
 	return append(list, "delete")
 }
 
-// FactorText names a factor.
+// FactorText returns the name of a factor.
 func (v *accountView) FactorText(k credential.FactorKind) string {
 	if key := "factor." + string(k); v.Lang.Has(key) {
 		return v.T(key)
@@ -179,7 +179,7 @@ func (v *accountView) FactorText(k credential.FactorKind) string {
 	return string(k)
 }
 
-// Resets are what administrators have done to its factors, the latest first.
+// Resets returns the resets of its factors by administrators, latest first.
 func (v *accountView) Resets() []credential.Reset {
 	list := slices.Clone(v.Factors.Resets)
 	slices.Reverse(list)

@@ -131,7 +131,7 @@ type actView struct {
 	Name, Of, Field string
 	Danger          bool
 	Account         *account.Account
-	// Confirm is what is to be entered once more, Value what was entered.
+	// Confirm is the text to enter once more, and Value the text that was entered.
 	Confirm, Value string
 	Back           string
 }

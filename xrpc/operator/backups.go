@@ -10,21 +10,21 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Backup is a backup that was made, or tried.
+// Backup is a successful or failed backup.
 type Backup struct {
 	At time.Time `json:"at"`
-	// Path is where it is, as the operator named it.
+	// Path is its place, as the operator named it.
 	Path  string `json:"path"`
 	Bytes int64  `json:"bytes"`
 	Blobs int64  `json:"blobs,omitempty"`
-	// Problem is what was wrong; empty: nothing. Good says that the backup can be restored all the
-	// same.
+	// Problem is what was wrong; empty: nothing. Good is set if the backup can be restored
+	// nevertheless.
 	Problem string `json:"problem,omitempty"`
 	Good    bool   `json:"good"`
 }
 
-// Backups keeps notes of backups in a store, for whatever makes them, such as a command that runs
-// beside the server. KV is required. It is safe for concurrent use.
+// Backups keeps notes of backups in a store, for programs that make them, such as a command that
+// runs beside the server. KV is required. It is safe for concurrent use.
 type Backups struct{ KV storage.KV }
 
 const (
@@ -35,8 +35,7 @@ const (
 	maxPath     = 500
 )
 
-// Note adds a note, and deletes the oldest that are too many, but never the last one of a good
-// backup.
+// Note adds a note, and deletes the oldest surplus ones, but never that of the last good backup.
 func (b Backups) Note(ctx context.Context, x Backup) error {
 	x.At = x.At.UTC()
 	x.Path, x.Problem = short(x.Path, maxPath), short(x.Problem, maxPath)
@@ -73,7 +72,7 @@ func (b Backups) Note(ctx context.Context, x Backup) error {
 	})
 }
 
-// List returns the last backups, the latest first.
+// List returns the notes of the recent backups, latest first.
 func (b Backups) List(ctx context.Context) (list []Backup, err error) {
 	rng := storage.Prefix(backupPrefix)
 	rng.Reverse = true
@@ -96,8 +95,7 @@ func (b Backups) List(ctx context.Context) (list []Backup, err error) {
 	return list, err
 }
 
-// Last returns the last backup that was tried, and the last good one. Either is zero if there is
-// none.
+// Last returns the last backup that was tried, and the last good one. A missing one is zero.
 func (b Backups) Last(ctx context.Context) (tried, good Backup, err error) {
 	list, err := b.List(ctx)
 	if len(list) > 0 {

@@ -11,7 +11,7 @@ import (
 type checksView struct {
 	*view
 	Found doctor.Report
-	// Shown are the findings, what is worst first.
+	// Shown are the findings, worst first.
 	Shown []doctor.Finding
 }
 
@@ -40,10 +40,10 @@ func (p *Pages) checkNow(c *call) error {
 	return c.Redirect(pathChecks)
 }
 
-// LevelText names a level, and LevelClass is how it looks.
+// LevelText returns the name of a level.
 func (v *view) LevelText(l doctor.Level) string { return v.T("level." + string(l)) }
 
-// LevelClass is the class of a level's tag.
+// LevelClass returns the CSS class of a level's tag.
 func (v *view) LevelClass(l doctor.Level) string {
 	return map[doctor.Level]string{doctor.OK: "good", doctor.Warning: "warn", doctor.Problem: "danger"}[l]
 }

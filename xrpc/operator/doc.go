@@ -1,11 +1,10 @@
-// Package operator is the pages of a server's administrator: how the server is, its accounts and
-// invites, what is taken down, who reads the event stream, what relays know, backups, mail, the
-// last errors, and a trail of what administrators have done.
+// Package operator has the pages of a server's administrator: the state of the server, its accounts
+// and invite codes, takedowns, the subscribers of the event stream, what relays know, backups,
+// mail, recent errors, and the trail of administrators' actions.
 //
-// Like all pages of package site, they are made on the server and work without scripts, in six
-// languages. They show what a [Config] gives them through small interfaces, so that another host
-// can mount them over parts of its own. What is nil there has no page. Package pds mounts them at
-// /admin:
+// Like all pages of package site, they are rendered on the server and work without scripts, in six
+// languages. They read the server through the small interfaces of a [Config], so another host can
+// mount them over its own parts. A nil part has no page. Package pds mounts them at /admin:
 //
 //	pages := operator.New(operator.Config{
 //		Site: s.Site, KV: store.KV, Passwords: s.Sessions, Audit: s.Audit,
@@ -14,19 +13,19 @@
 //	})
 //	pages.Mount(s.Mux)
 //
-// # Who is let in
+// # Sign-in
 //
-// The administrator signs in with the password that the methods of com.atproto.admin take, and
-// whose guesses are counted with theirs. A cookie of its own holds an opaque secret, of which the
-// store has the hash. The session ends after an hour without use, after twelve hours, by signing
-// out, and when the password changes: on all nodes of a store. Each sign-in makes a new secret. A
-// form is good for the session in which it was shown, and no other.
+// The administrator signs in with the same password as for the methods of com.atproto.admin, and
+// guesses are counted together. A separate cookie holds an opaque secret; the store has its hash.
+// The session ends after an hour without use, after twelve hours, by signing out, and when the
+// password changes, on all nodes of a store. Each sign-in makes a new secret. A form is valid only
+// in the session in which it was shown.
 //
-// # What is done
+// # Actions
 //
-// All changes of accounts go through [Admin], as those of the methods do. A page names an act and
-// what it is done to; the act's own page explains it, asks for what it needs, and has the form that
-// does it. Nothing is done by a link. Each act is written to the audit trail.
+// All changes of accounts go through [Admin], as those of the methods do. A page links to an action
+// and its subject. The action's own page explains it, asks for its arguments, and has the form that
+// carries it out. Links never change anything. Each action is written to the audit trail.
 //
 // # What is stored
 //

@@ -26,7 +26,7 @@ type invitesView struct {
 type code struct {
 	api.ServerInviteCode
 	Disable link
-	// Owner is the address of the page of its account; empty: it has none.
+	// Owner is the path of its account's page; empty: it has none.
 	Owner string
 	Used  []codeUse // the last ones
 }
@@ -37,7 +37,7 @@ type codeUse struct {
 	At            time.Time
 }
 
-// Made is when the code was made.
+// Made returns when the code was made.
 func (x code) Made() time.Time { return timeOf(x.CreatedAt) }
 
 // timeOf is a time of a method; zero if it is none.
@@ -83,7 +83,7 @@ func (p *Pages) showInvites(c *call) error {
 	return c.Show("invites", v)
 }
 
-// Left is how many uses a code has left.
+// Left returns how many uses a code has left.
 func (x code) Left() int64 { return max(0, x.Available-int64(len(x.Uses))) }
 
 // newView is the page to make invite codes.

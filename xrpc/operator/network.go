@@ -69,8 +69,8 @@ type relaysView struct {
 
 type relay struct {
 	crawl.RelayStatus
-	// Asked says how the last request went, Problem what is wrong with what the relay knows, and
-	// Failed why that is not known.
+	// Asked is the result of the last request. Problem is what is wrong with the relay's state.
+	// Failed is the reason why the state is unknown.
 	Asked, Problem, Failed string
 	Good, Silent           bool
 	Ask, Look              link
@@ -122,7 +122,7 @@ func (v *view) problem(x crawl.Problem) string {
 	return short(string(x), 60)
 }
 
-// Accounts is how many accounts of the server the relay knows; negative: it does not say.
+// Accounts returns how many accounts of the server the relay knows; negative: it does not say.
 func (x relay) Accounts() int64 {
 	if x.Check.Status.AccountCount == nil {
 		return -1
@@ -130,7 +130,7 @@ func (x relay) Accounts() int64 {
 	return *x.Check.Status.AccountCount
 }
 
-// Seq is the last event that the relay says it has seen; negative: it does not say.
+// Seq returns the last event that the relay says it has seen; negative: it does not say.
 func (x relay) Seq() int64 {
 	if x.Check.Status.Seq == nil {
 		return -1

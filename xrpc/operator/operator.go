@@ -21,56 +21,58 @@ import (
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
-// Config says what the pages show, and who is let in. Site, KV, Passwords and Admin are required;
-// what else is nil has no page.
+// Config says what the pages show, and who may sign in. Site, KV, Passwords and Admin are required.
+// Other parts that are nil have no page.
 type Config struct {
 	Site *site.Site
-	// KV keeps the sessions. All nodes have the same.
+	// KV stores the sessions. All nodes share it.
 	KV        storage.KV
 	Passwords Passwords
-	// Admin returns what somebody who has signed in may do with the accounts.
+	// Admin returns the operations on accounts for an administrator who has signed in.
 	Admin func(who audit.Actor) Admin
 
-	// Overview says how the server is. Nil: the page says nothing but the host's name.
+	// Overview returns the state of the server. Nil: the page shows only the host's name.
 	Overview func(ctx context.Context) Overview
-	// Events is the event log, and Subscribers are those who read it.
+	// Events is the event log. Subscribers are its subscribers.
 	Events      Events
 	Subscribers Subscribers
-	// Relays are those that are asked to read the server.
+	// Relays are the relays that are asked to read the server.
 	Relays Relays
-	// Backups returns the last backups, the latest first; BackupHelp is the command that makes one,
+	// Backups returns the recent backups, latest first. BackupHelp is the command that makes one,
 	// for the page to show.
 	Backups    func(ctx context.Context) ([]Backup, error)
 	BackupHelp string
-	// Mail is how mail fares.
+	// Mail returns counts of mail.
 	Mail func() server.MailStats
-	// Errors are the last errors, the latest first.
+	// Errors returns the recent errors, latest first.
 	Errors func() []recent.Entry
-	// Audit is the trail of what administrators do.
+	// Audit is the trail of administrators' actions.
 	Audit *audit.Log
-	// Doctor looks for what is wrong with the server, and says how it is mended.
+	// Doctor checks the server for problems, with remedies.
 	Doctor Doctor
 }
 
-// Doctor looks for what is wrong; *doctor.Doctor is one.
+// Doctor checks the server; *doctor.Doctor implements it.
 type Doctor interface {
-	// Last returns the last report; one without a time: there was none.
+	// Last returns the last report. Its time is zero if there was none.
 	Last() doctor.Report
-	// Now looks again, which may take some seconds.
+	// Now runs the checks, which may take some seconds.
 	Now(ctx context.Context) (doctor.Report, error)
 }
 
-// Passwords checks the administrator's password. *session.Sessions is one. It must be safe for
-// concurrent use.
+// Passwords checks the administrator's password. *session.Sessions implements it. It must be safe
+// for concurrent use.
 type Passwords interface {
-	// CheckAdmin reports whether the password is right, and counts the guess. Its error is shown.
+	// CheckAdmin reports whether the password is right, and counts the guess. The page shows its
+	// error.
 	CheckAdmin(r *xrpc.Request, user, password string) (right bool, err error)
-	// AdminMark stands for the present password. Sessions that began under another one have ended.
+	// AdminMark returns a value that changes with the password. Sessions with another value have
+	// ended.
 	AdminMark() []byte
 }
 
-// Admin is what an administrator does with accounts. *server.Administration is one, and says more
-// about each method. It must be safe for concurrent use.
+// Admin has an administrator's operations on accounts. *server.Administration implements it and
+// documents each method. It must be safe for concurrent use.
 type Admin interface {
 	Search(ctx context.Context, q account.Search) (list []account.Account, next string, err error)
 	Standing(ctx context.Context, did syntax.DID) (server.Standing, error)
@@ -92,43 +94,44 @@ type Admin interface {
 
 var _ Admin = (*server.Administration)(nil)
 
-// Events is an event log; storage.Events is one.
+// Events is an event log; storage.Events implements it.
 type Events interface {
 	Bounds(ctx context.Context) (oldest, newest int64, err error)
 }
 
-// Subscribers are those who read the event stream; *stream.Outbox is one.
+// Subscribers are the subscribers of the event stream; *stream.Outbox implements it.
 type Subscribers interface {
 	Subscriptions() []stream.Subscription
 	End(id int64) bool
 }
 
-// Relays are asked to read the server; *crawl.Notifier is one.
+// Relays are the relays that are asked to read the server; *crawl.Notifier implements it.
 type Relays interface {
 	Status() []crawl.RelayStatus
 	Ask(ctx context.Context, relay string) (crawl.Request, error)
 	Look(ctx context.Context, relay string) (crawl.Check, error)
 }
 
-// Overview is how a server is. Zero fields are left out.
+// Overview is the state of a server. Zero fields are not shown.
 type Overview struct {
 	Version, Host string
 	DID           syntax.DID
-	// Problem is why the server does not work, as _health tells; empty: it works.
+	// Problem is why the server does not work, as _health shows it; empty: it works.
 	Problem string
-	// Clock is what was found of the clock; nil: nothing yet.
+	// Clock is the result of checking the clock; nil: none yet.
 	Clock *Clock
-	// Accounts is how many there are; negative: that is not known. Statuses has how many of each
-	// status were found at a time, when all accounts were last looked through; nil: not yet.
+	// Accounts is the number of accounts; negative: unknown. Statuses has the number of accounts of
+	// each status when all accounts were last examined; nil: not yet.
 	Accounts  int
 	Statuses  account.Statuses
 	CountedAt time.Time
-	// Sizes are sizes of files or databases.
+	// Sizes are the sizes of files or databases.
 	Sizes []Size
-	// Memory is how many bytes the process has from the system, and Started when it began.
+	// Memory is the memory of the process in bytes, and Started when it began.
 	Memory  uint64
 	Started time.Time
-	// Node is the name of this server among the Nodes that share its store; empty: it is alone.
+	// Node is the name of this server among the Nodes that share its store; empty: it is a single
+	// server.
 	Node  string
 	Nodes []Node
 }
@@ -143,17 +146,17 @@ type Node struct {
 	Subscribers int       // of the event stream
 }
 
-// Clock is what was found of a server's clock.
+// Clock is the result of checking a server's clock.
 type Clock struct {
 	// Problem is why it is not trusted; empty: it is.
 	Problem string
 	Time    time.Time // of the check
-	// Offset is how far it is ahead of the others, by the median, of how many.
+	// Offset is by how much it is ahead of other clocks (the median). Of is the number of those.
 	Offset time.Duration
 	Of     int
 }
 
-// Size is the size of something.
+// Size is the size of a file or database.
 type Size struct {
 	Name  string // shown as it is
 	Bytes int64
@@ -165,15 +168,15 @@ var files embed.FS
 // set are the templates and messages of the pages.
 var set = site.NewSet(files)
 
-// Pages are the pages. Make them with New. They are safe for concurrent use, and several processes
-// may have them over the same store.
+// Pages are the administrator's pages. Make them with New. They are safe for concurrent use.
+// Several processes may have them over the same store.
 type Pages struct {
 	cfg  Config
 	site *site.Site
 	now  func() time.Time
 }
 
-// New returns the pages of a configuration. It panics if something that is required is missing.
+// New returns the pages of a configuration. It panics if something required is missing.
 func New(cfg Config) *Pages {
 	switch {
 	case cfg.Site == nil:
@@ -188,7 +191,7 @@ func New(cfg Config) *Pages {
 	return &Pages{cfg: cfg, site: cfg.Site, now: cfg.Site.Now}
 }
 
-// Root is the path that all addresses of the pages begin with.
+// Root begins the paths of all pages.
 const Root = "/admin"
 
 // The addresses.
@@ -211,7 +214,7 @@ const (
 	pathAct      = Root + "/act/"
 )
 
-// Mount adds all addresses to a mux. They are /admin and below it.
+// Mount adds all paths to a mux: /admin and those below it.
 func (p *Pages) Mount(mux *http.ServeMux) {
 	handle := func(path string, get, post func(*call) error) { mux.HandleFunc(path, p.serve(get, post)) }
 	mux.HandleFunc(pathSignIn, p.site.Serve(set, site.Handler{Get: p.showSignIn, Post: p.signIn}))

@@ -21,7 +21,7 @@ type overviewView struct {
 	Mail   *server.MailStats
 	Last   *Backup // nil: none is known
 	Errors int
-	// Checks is what the doctor has found last; nil: nothing yet.
+	// Checks is the doctor's last report; nil: none yet.
 	Checks *doctor.Report
 }
 
@@ -69,7 +69,7 @@ func (p *Pages) showOverview(c *call) error {
 	return c.Show("overview", v)
 }
 
-// HasBackups reports whether it is known what backups there are.
+// HasBackups reports whether the pages have a list of backups.
 func (v *overviewView) HasBackups() bool { return v.p.cfg.Backups != nil }
 
 // backupsView is the page of backups.
@@ -143,8 +143,8 @@ func (p *Pages) showTrail(c *call) error {
 	return c.Show("trail", v)
 }
 
-// ActText names an action of the trail: as the act of a page is called, or the last part of the
-// name of a method.
+// ActText returns the name of an action of the trail: the name of a page's action, or the last part
+// of a method's name.
 func (v *trailView) ActText(name string) string {
 	if key := "act." + name; acts[name] != nil && v.Lang.Has(key) {
 		return v.T(key)
@@ -152,7 +152,7 @@ func (v *trailView) ActText(name string) string {
 	return name[strings.LastIndexByte(name, '.')+1:]
 }
 
-// MethodOf is the name of an action that is a method; else empty.
+// MethodOf returns the name of an action that is a method, or "".
 func (v *trailView) MethodOf(name string) string {
 	if strings.Contains(name, ".") {
 		return name
@@ -160,5 +160,5 @@ func (v *trailView) MethodOf(name string) string {
 	return ""
 }
 
-// OutcomeText names an outcome.
+// OutcomeText returns the name of an outcome.
 func (v *trailView) OutcomeText(o audit.Outcome) string { return v.T("outcome." + string(o)) }

@@ -34,7 +34,7 @@ type sessionRecord struct {
 	Version int       `json:"version"`
 	Since   time.Time `json:"since"`
 	Seen    time.Time `json:"seen"`
-	// Mark is that of the password that it began with.
+	// Mark is the mark of the password with which it began.
 	Mark string `json:"mark"`
 }
 

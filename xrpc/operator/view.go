@@ -12,7 +12,7 @@ import (
 type view struct {
 	site.Page
 	p *Pages
-	// Done is the name of an act that was just done; empty: none was.
+	// Done is the name of the action that was just carried out, or "".
 	Done string
 }
 
@@ -37,7 +37,7 @@ type menu struct {
 	Items []item
 }
 
-// Menu is the menu, with the page that is shown.
+// Menu returns the menu, with the current page marked.
 func (v *view) Menu(here string) (m menu) {
 	m.view = v
 	cfg := v.p.cfg
@@ -64,10 +64,10 @@ func (v *view) Menu(here string) (m menu) {
 	return m
 }
 
-// DoneText says what was done.
+// DoneText returns the message about the action that was just carried out.
 func (v *view) DoneText() string { return v.T("done", "act", v.T("act."+v.Done)) }
 
-// Time is a time for people.
+// Time returns a time in a form for people.
 func (v *view) Time(t time.Time) string {
 	if t.IsZero() {
 		return v.T("never")
@@ -75,13 +75,13 @@ func (v *view) Time(t time.Time) string {
 	return t.UTC().Format("2006-01-02 15:04 UTC")
 }
 
-// Machine is a time for programs.
+// Machine returns a time in a form for programs.
 func (v *view) Machine(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// Age is for how long something has been, in its two greatest units.
+// Age returns the time since t, in its two greatest units.
 func (v *view) Age(t time.Time) string { return span(v.p.now().Sub(t).Truncate(time.Second)) }
 
-// Span is a length of time.
+// Span returns a duration in its two greatest units.
 func (v *view) Span(d time.Duration) string { return span(d) }
 
 func span(d time.Duration) string {
@@ -101,7 +101,7 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%d d %d h", int(d.Hours())/24, int(d.Hours())%24)
 }
 
-// Bytes is a number of bytes.
+// Bytes returns a number of bytes in a form for people.
 func (v *view) Bytes(n any) string {
 	var x float64
 	switch n := n.(type) {
@@ -133,10 +133,10 @@ func short(s string, n int) string {
 	}, site.Short(s, n))
 }
 
-// Short is short, for templates.
+// Short truncates a text for templates.
 func (v *view) Short(s string) string { return short(s, 300) }
 
-// Reference is that of a takedown: a time, unless somebody has given it another one.
+// Reference returns the reference of a takedown: a time, unless the moderator chose another one.
 func (v *view) Reference(s string) string {
 	if t, err := time.Parse(time.RFC3339, s); err == nil {
 		return v.Time(t)

@@ -55,9 +55,9 @@ func algorithms() []protocol.CredentialParameter {
 	}
 }
 
-// BeginRegistration returns what PublicKeyCredential.parseCreationOptionsFromJSON reads, in JSON,
-// to register a passkey of the caller's account. Whoever calls it has seen to it that the caller
-// has just proved to be the owner.
+// BeginRegistration returns the argument of PublicKeyCredential.parseCreationOptionsFromJSON, in
+// JSON, to register a passkey of the caller's account. The caller of BeginRegistration must ensure
+// that the account's owner has just signed in.
 func (p *Passkeys) BeginRegistration(ctx context.Context, who account.Caller, binding string) (options []byte, err error) {
 	a, keys, err := p.credentials.Passkeys(ctx, who)
 	if err != nil {
@@ -84,8 +84,8 @@ func (p *Passkeys) BeginRegistration(ctx context.Context, who account.Caller, bi
 	return json.Marshal(creation.Response)
 }
 
-// FinishRegistration adds a passkey to the caller's account, by the JSON of what the browser's
-// navigator.credentials.create has returned. name is what the owner calls it; it may be empty.
+// FinishRegistration adds a passkey to the caller's account. response is the JSON of the result of
+// the browser's navigator.credentials.create. name is the owner's name for it; it may be empty.
 // Errors are ErrRefused, ErrChallenge, and those of [credential.Store.AddPasskey].
 func (p *Passkeys) FinishRegistration(ctx context.Context, who account.Caller, binding, name string, response []byte) (added credential.Passkey, err error) {
 	c, exact, err := p.read(ctx, toCreate, binding, response)
@@ -129,9 +129,9 @@ func known(transport string) bool {
 	return false
 }
 
-// BeginLogin returns what PublicKeyCredential.parseRequestOptionsFromJSON reads, in JSON, to sign
-// in by any passkey that the browser finds for this server. It serves strangers, and writes:
-// whoever calls it limits how often.
+// BeginLogin returns the argument of PublicKeyCredential.parseRequestOptionsFromJSON, in JSON, to
+// sign in with any passkey that the browser has for this server. It serves anonymous callers and
+// writes to the store, so limit the calls.
 func (p *Passkeys) BeginLogin(ctx context.Context, binding string) (options []byte, err error) {
 	assertion, session, err := p.web.BeginDiscoverableLogin()
 	if err != nil {
@@ -143,9 +143,9 @@ func (p *Passkeys) BeginLogin(ctx context.Context, binding string) (options []by
 	return json.Marshal(assertion.Response)
 }
 
-// FinishLogin verifies the JSON of what the browser's navigator.credentials.get has returned, and
-// notes the use of the passkey. The proof says whose account it is: a caller who has asked for a
-// certain one compares. Errors are ErrRefused, ErrChallenge, and account.ErrTakenDown.
+// FinishLogin verifies the JSON of the result of the browser's navigator.credentials.get, and
+// records the use of the passkey. The proof names the account; compare it if you expected a certain
+// one. Errors are ErrRefused, ErrChallenge, and account.ErrTakenDown.
 func (p *Passkeys) FinishLogin(ctx context.Context, binding string, response []byte) (proof credential.Proof, err error) {
 	c, exact, err := p.read(ctx, toGet, binding, response)
 	if err != nil {

@@ -6,15 +6,14 @@ import (
 	"github.com/pdskit/pdskit/repo/account/credential"
 )
 
-// Errors that callers branch on, with errors.Is, beside those of packages account and credential.
-// Those who do not link this package know them as credential.ErrWrongFactor and
+// Errors that callers branch on with errors.Is, besides those of packages account and credential.
+// Code that does not import this package uses credential.ErrWrongFactor and
 // credential.ErrChallenge.
 var (
-	// ErrRefused: what the authenticator has answered is malformed, not signed by a passkey of an
-	// account, or for another server. It wraps what is wrong, which is for logs, not for the
-	// client.
+	// ErrRefused: the authenticator's response is malformed, not signed by a passkey of an account,
+	// or for another server. The wrapped error has the details, for logs and not for clients.
 	ErrRefused error = refusal{}
-	// ErrChallenge: see there.
+	// ErrChallenge is [credential.ErrChallenge].
 	ErrChallenge = credential.ErrChallenge
 )
 
@@ -26,11 +25,11 @@ func (refusal) Is(target error) bool { return target == credential.ErrWrongFacto
 
 // Config configures Passkeys. Credentials and URL are required.
 type Config struct {
-	// Credentials are where passkeys are kept.
+	// Credentials stores the passkeys.
 	Credentials *credential.Store
-	// URL is the public address of the server, "https://pds.example.com". See [Possible].
+	// URL is the public URL of the server, "https://pds.example.com". See [Possible].
 	URL string
-	// Name is what authenticators call the server. Empty: its host name.
+	// Name is the server's name that authenticators show. Empty: its host name.
 	Name string
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time

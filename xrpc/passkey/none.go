@@ -20,22 +20,22 @@ func New(cfg Config) *Passkeys {
 	panic("passkey: this program is built with -tags nopasskeys or nopages: ask passkey.Possible before New")
 }
 
-// BeginRegistration refuses.
+// BeginRegistration returns an error.
 func (*Passkeys) BeginRegistration(ctx context.Context, who account.Caller, binding string) (options []byte, err error) {
 	return nil, ErrRefused
 }
 
-// FinishRegistration refuses.
+// FinishRegistration returns an error.
 func (*Passkeys) FinishRegistration(ctx context.Context, who account.Caller, binding, name string, response []byte) (added credential.Passkey, err error) {
 	return added, ErrRefused
 }
 
-// BeginLogin refuses.
+// BeginLogin returns an error.
 func (*Passkeys) BeginLogin(ctx context.Context, binding string) (options []byte, err error) {
 	return nil, ErrRefused
 }
 
-// FinishLogin refuses.
+// FinishLogin returns an error.
 func (*Passkeys) FinishLogin(ctx context.Context, binding string, response []byte) (proof credential.Proof, err error) {
 	return proof, ErrRefused
 }

@@ -43,8 +43,8 @@ type Passkeys struct {
 	now         func() time.Time
 }
 
-// Possible reports whether a server at an address can have passkeys: its host must have a name, and
-// browsers want https, but for localhost.
+// Possible reports whether a server at a URL can have passkeys: its host must have a name and,
+// except for localhost, use https.
 func Possible(address string) bool {
 	_, _, ok := relyingParty(address)
 	return ok
@@ -70,8 +70,8 @@ func relyingParty(address string) (host, origin string, ok bool) {
 	return host, origin, true
 }
 
-// New returns the passkeys of a configuration. It panics if something that is required is missing,
-// or if a server at the address cannot have passkeys.
+// New returns the passkeys of a configuration. It panics if something required is missing, or if a
+// server at the URL cannot have passkeys.
 func New(cfg Config) *Passkeys {
 	if cfg.Credentials == nil {
 		panic("passkey: Config.Credentials is missing: give the credential.Store of the accounts that sign in")
@@ -114,7 +114,7 @@ type challenge struct {
 	Purpose string    `json:"purpose"`
 	Binding string    `json:"binding"` // hashed
 	Until   time.Time `json:"until"`
-	// Of a registration: the account, and the value of its counter.
+	// Fields of a registration: the account, and the value of its counter.
 	DID         syntax.DID           `json:"did,omitempty"`
 	Credentials int64                `json:"credentials,omitempty"`
 	Session     webauthn.SessionData `json:"session"`
@@ -174,10 +174,10 @@ type response struct {
 
 type answered struct {
 	ClientDataJSON string `json:"clientDataJSON"`
-	// Of a registration.
+	// Fields of a registration.
 	AttestationObject string   `json:"attestationObject,omitempty"`
 	Transports        []string `json:"transports,omitempty"`
-	// Of a login.
+	// Fields of a login.
 	AuthenticatorData string `json:"authenticatorData,omitempty"`
 	Signature         string `json:"signature,omitempty"`
 	UserHandle        string `json:"userHandle,omitempty"`

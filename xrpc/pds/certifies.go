@@ -10,9 +10,9 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 )
 
-// Certifies returns nil if the server may have a certificate for a name: for
-// its own, and for the handles of its accounts. So strangers cannot use up the
-// authority's patience. It suits autocert.Manager.HostPolicy.
+// Certifies returns nil if the server may request a certificate for a host name: its own name, and
+// the handles of its accounts. So strangers cannot use up the rate limit of the certificate
+// authority. Use it as autocert.Manager.HostPolicy.
 func (s *Server) Certifies(ctx context.Context, host string) error {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	if host == s.hostname() {

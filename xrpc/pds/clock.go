@@ -20,7 +20,7 @@ type clock struct {
 	last timecheck.Result
 }
 
-// ErrClock is the answer to what needs a signature while the clock is not trusted.
+// ErrClock is the response to a request that needs a signature while the clock is not trusted.
 var ErrClock = &xrpc.Error{
 	Status: http.StatusServiceUnavailable, Name: "ClockNotTrusted", Message: "The server's clock is wrong, so that nothing can be signed now",
 	Header: http.Header{"Retry-After": {"60"}},

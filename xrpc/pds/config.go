@@ -35,144 +35,150 @@ import (
 	"github.com/pdskit/pdskit/xrpc/timecheck"
 )
 
-// Config says what a Server is made of. URL, Store and Secrets are required.
+// Config configures a Server. URL, Store and Secrets are required.
 type Config struct {
-	// URL is the public address, "https://pds.example.com". Plain HTTP is for Development.
+	// URL is the public URL, for example "https://pds.example.com". Plain HTTP requires
+	// Development.
 	URL string
 	// ServiceDID is the server's own DID. Empty: the did:web of the URL's host.
 	ServiceDID syntax.DID
-	// Store keeps everything. Its four parts may come from several backends.
+	// Store holds all data. Its four parts may come from several backends.
 	Store storage.Store
 
-	// Secrets are the keys: see [ReadSecrets].
+	// Secrets are the keys of the server: see [ReadSecrets].
 	Secrets Secrets
-	// RecoveryKey is a did:key that gets authority over new DIDs before the rotation key. Empty:
-	// none does.
+	// RecoveryKey is a did:key that has authority over new DIDs above the server's rotation key.
+	// Empty: none.
 	RecoveryKey string
 
-	// Policy says who may have an account, and under which handles. Its Domains are by default the
-	// URL's host, or ".test" if that is localhost.
+	// Policy says who may have an account, and under which handles. The default of its Domains is
+	// the URL's host, or ".test" if that is localhost.
 	Policy server.Policy
-	// Mailer sends mail to accounts. Nil: methods that need it answer with status 501.
+	// Mailer sends mail to accounts. Nil: methods that need it respond with status 501.
 	Mailer server.Mailer
-	// Outbox keeps mail until the Mailer has taken it, so that what the server sends survives it.
-	// Nil, with a Mailer: one in the Store (see package mailqueue), which Run and Close send from.
+	// Outbox stores mail until the Mailer has accepted it, so that mail survives a crash. Nil, with
+	// a Mailer: an outbox in the Store (see package mailqueue), from which Run and Close send.
 	Outbox server.Outbox
 	// Directory is the did:plc directory. Nil: the public one.
 	Directory Directory
-	// Resolver resolves identities. Nil: one over Directory.
+	// Resolver resolves identities. Nil: a resolver over Directory.
 	Resolver *identity.Resolver
-	// Catalog holds the schemas that methods and records are validated by. Nil: lexicon.Builtin.
+	// Catalog has the schemas of methods and records. Nil: lexicon.Builtin.
 	Catalog *lexicon.Catalog
 
-	// AppView answers the methods that this server does not have, such as
-	// app.bsky.feed.getTimeline; what the caller has just written is put into its answers. The zero
-	// value: nobody does.
+	// AppView serves methods that this server does not have, such as app.bsky.feed.getTimeline. The
+	// caller's newest writes are added to its responses. The zero value: there is none.
 	AppView AppView
-	// Moderation may act as an administrator, and answers tools.ozone methods; Reports gets the
-	// reports of accounts. The zero values: nobody does.
+	// Moderation may act as an administrator, and serves tools.ozone methods. Reports receives the
+	// reports of accounts. The zero values: there are none.
 	Moderation, Reports Service
-	// Proxy, if not nil, may change what forwards methods, when the rest has been set.
+	// Proxy, if not nil, may change the proxy that forwards methods, after the server has
+	// configured it.
 	Proxy func(p *proxy.Proxy)
 
-	// OAuth says how apps are let in.
+	// OAuth configures OAuth for apps.
 	OAuth OAuth
-	// Operator says what the administrator's pages show.
+	// Operator configures the administrator's pages.
 	Operator Operator
 	// Home answers GET requests for "/". Nil: a short greeting.
 	Home http.Handler
 
-	// Relays are asked to read this server when it starts and has news: URLs.
+	// Relays are URLs of relays. They are asked to read this server when it starts and when it has
+	// news.
 	Relays []string
-	// Subscribers returns how many read the event stream, where another part than Server.Outbox
-	// serves it, as in Setup. Nil: those of Server.Outbox.
+	// Subscribers returns the number of subscribers of the event stream, if something other than
+	// Server.Outbox serves it. Nil: those of Server.Outbox.
 	Subscribers func() int
-	// Jetstream serves events as JSON besides.
+	// Jetstream configures the JSON views of the event stream.
 	Jetstream Jetstream
-	// TimeServers are URLs of servers whose clocks are right, and whose Date headers the own clock
-	// is compared with. None: the clock is compared with the event log only, and watched for jumps.
+	// TimeServers are URLs of servers with correct clocks. This server's clock is compared with
+	// their Date headers. None: the clock is compared only with the event log, and checked for
+	// jumps.
 	TimeServers []string
-	// SignAnyway signs although the clock is found to be wrong.
+	// SignAnyway signs even if the clock is found to be wrong.
 	SignAnyway bool
 
-	// BlobLimit bounds a blob, BlobQuota all blobs of an account, ImportLimit an imported
-	// repository: in bytes. 0: 5 MiB; no quota; 1 GiB. A negative ImportLimit refuses imports.
+	// BlobLimit bounds a blob, BlobQuota all blobs of an account, and ImportLimit an imported
+	// repository, in bytes. 0: 5 MiB, no quota, and 1 GiB. A negative ImportLimit refuses imports.
 	BlobLimit, BlobQuota, ImportLimit int64
-	// BlobURL, if not nil, lets getBlob redirect to where the blobs are: see [atproto.Service].
+	// BlobURL, if not nil, lets getBlob redirect to the place of the blobs: see [atproto.Service].
 	BlobURL func(ctx context.Context, did syntax.DID, blob cid.Cid) (string, error)
-	// Sniff recognises the type of a blob: see blobtype.Sniff. Nil: the declared type is believed.
+	// Sniff recognises the type of a blob from its first bytes: see blobtype.Sniff. Nil: the
+	// declared type is used.
 	Sniff func(head []byte) (mime string, guess bool)
-	// Indexes are kept for every account, besides that of likes and follows: see [repo.Index].
+	// Indexes are kept for every account, in addition to the index of likes and follows: see
+	// [repo.Index].
 	Indexes []repo.Index
-	// TreeCache and SpoolBytes bound memory for trees and temporary files: see [repo.Config].
+	// TreeCache bounds the memory of trees, and SpoolBytes the temporary files: see [repo.Config].
 	TreeCache, SpoolBytes int64
-	// Temp is the folder for temporary files. Empty: the system's. TempFiles, if not nil, takes its
-	// place, and WaitForReaders does without for exports: see [repo.Config].
+	// Temp is the folder for temporary files. Empty: the system's. TempFiles, if not nil, replaces
+	// it. WaitForReaders avoids temporary files for exports. See [repo.Config].
 	Temp           string
 	TempFiles      car.Temp
 	WaitForReaders bool
 	// ResetDelay is how long requestPasswordReset takes: see [server.Config].
 	ResetDelay time.Duration
-	// Backfill is for how long events can be replayed. 0: 72 hours.
+	// Backfill is how long events are kept for replay. 0: 72 hours.
 	Backfill time.Duration
-	// Decoders decode request bodies of further content codings: see [xrpc.Server.Decoders].
+	// Decoders decode request bodies with other content codings: see [xrpc.Server.Decoders].
 	Decoders map[string]func(io.Reader) (io.Reader, error)
 
-	// Rates bounds how often clients may call methods and guess passwords. Nil: as on the official
-	// server, but with Development not at all. See package rate, and [NoRates]. If it has a method
-	// Run(context.Context), as *rate.Limiter does, Server.Run calls it.
+	// Rates limits how often clients may call methods and guess passwords. Nil: the limits of the
+	// official server, or none with Development. See package rate, and [NoRates]. If it has a
+	// method Run(context.Context), as *rate.Limiter has, Server.Run calls it.
 	Rates Rates
-	// Proxies are the networks of the proxies in front, whose X-Forwarded-For is believed. None:
-	// nobody's is.
+	// Proxies are the networks of trusted reverse proxies, whose X-Forwarded-For is used. None: the
+	// header is ignored.
 	Proxies limit.Proxies
 
-	// Node says which one this is of several servers over one store.
+	// Node identifies this server among several over one store.
 	Node Node
 
-	// Setup, if not nil, is called at the end of New: a place to add, replace and wrap methods and
+	// Setup, if not nil, is called at the end of New. It can add, replace and wrap methods and
 	// pages where another package calls New, as pdstest does.
 	Setup func(s *Server)
-	// Probe, if not nil, writes wherever requests write beside the store, to find out whether that
-	// is possible: see [ProbeDir].
+	// Probe, if not nil, tests whether the places that requests write to, other than the store, are
+	// writable: see [ProbeDir].
 	Probe func(ctx context.Context) error
 	// Development allows plain HTTP and private addresses, and handles under ".test".
 	Development bool
-	// Version is what _health tells.
+	// Version is shown by _health.
 	Version string
-	// HTTP makes all requests to other servers. Nil: a client that reaches public addresses only,
-	// by HTTPS only, unless the operator has named them.
+	// HTTP makes all requests to other servers. Nil: a client that reaches only public addresses,
+	// and only by HTTPS, unless the operator has configured the address.
 	HTTP *http.Client
-	// Brand is how the pages look that people see, and whose they are. Where it has no Terms and
-	// Privacy, they are those of Policy.
+	// Brand is the look of the pages and the name of their operator. If it has no Terms and
+	// Privacy, those of Policy are used.
 	Brand site.Brand
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
-	// Logger gets what an operator should know. Nil: silent.
+	// Logger logs what an operator should know. Nil: nothing is logged.
 	Logger *slog.Logger
-	// Hooks are told what happens: the place for metrics and tracing.
+	// Hooks are called on events, for metrics and tracing.
 	Hooks Hooks
 }
 
-// Directory is a did:plc directory that can be read and written. [identity.PLCClient] is one.
+// Directory is a did:plc directory that can be read and written. [identity.PLCClient] implements
+// it.
 type Directory interface {
 	identity.Directory
 	server.Directory
 }
 
-// Rates bounds how often clients may call.
+// Rates limits how often clients may call.
 type Rates interface {
 	session.Guesses
-	// Admit is asked first of all, and Limit after authentication: see [xrpc.Server].
+	// Admit is called before anything else, and Limit after authentication: see [xrpc.Server].
 	Admit(w http.ResponseWriter, r *xrpc.Request) error
 	Limit(w http.ResponseWriter, r *xrpc.Request) error
-	// Writes is asked before a request writes several records: see [atproto.Service].
+	// Writes is called before a request writes several records: see [atproto.Service].
 	Writes(r *xrpc.Request, creates, updates, deletes int) error
-	// Endpoint is asked before a request for an endpoint of OAuth or a form of a page: see the
-	// Limit of [provider.Config] and [site.Config]. client is empty, or an OAuth client.
+	// Endpoint is called before a request for an OAuth endpoint or a form of a page: see Limit in
+	// [provider.Config] and [site.Config]. client is an OAuth client or empty.
 	Endpoint(r *http.Request, name, client string) error
 }
 
-// NoRates lets all clients call as often as they like.
+// NoRates has no limits.
 type NoRates struct{}
 
 func (NoRates) Admit(http.ResponseWriter, *xrpc.Request) error           { return nil }
@@ -182,73 +188,74 @@ func (NoRates) Endpoint(*http.Request, string, string) error             { retur
 func (NoRates) Password(*xrpc.Request, string) (func(right bool), error) { return func(bool) {}, nil }
 func (NoRates) Admin(*xrpc.Request, bool) error                          { return nil }
 
-// OAuth says how apps are let in by OAuth (see package provider). The zero value lets all apps ask.
+// OAuth configures OAuth for apps (see package provider). With the zero value, any app can request
+// access.
 type OAuth struct {
-	// Off: there is no OAuth, and apps need passwords.
+	// Off turns OAuth off: apps need passwords.
 	Off bool
 	// Trusted are the client_ids of apps that the operator vouches for: see [provider.Config].
 	Trusted []string
 	// Pages, if not nil, makes other pages than those of package pages. It is called when the rest
-	// of the server is there, so that it can use it and add to its Mux.
+	// of the server is complete, so that it can use it and add to its Mux.
 	Pages func(s *Server) (provider.Logins, provider.Pages)
-	// NoAccountPages: there are no pages below /account (see package owner). There are none with
+	// NoAccountPages removes the pages below /account (see package owner). There are none with
 	// Pages either.
 	NoAccountPages bool
-	// Replays remembers the proofs of calls. Nil: the memory of the process; with Node.Shared the
-	// store, which is one write for each call.
+	// Replays remembers the proofs of calls. Nil: the memory of the process or, with Node.Shared,
+	// the store, with one write for each call.
 	Replays dpop.Replays
 }
 
-// Service is a server that the operator trusts: its address and its DID. Where the address is
-// empty, it is looked up in the DID document.
+// Service is a server that the operator trusts: its URL and its DID. If the URL is empty, it is
+// taken from the DID document.
 type Service struct {
 	URL string
 	DID syntax.DID
 }
 
-// AppView is a service that answers methods for the accounts here.
+// AppView is a service that serves methods for the accounts of this server.
 type AppView struct {
 	Service
-	// CDN is the pattern of the addresses of images, for records that the AppView has not seen yet,
-	// with %s for preset, DID and CID. Empty: the images come from this server.
+	// CDN is a pattern of image URLs, for records that the AppView has not seen yet. It has %s for
+	// preset, DID and CID. Empty: images come from this server.
 	CDN string
-	// HeaderTimeout is how long it may take to answer, BodyTimeout how long its answer may stall.
-	// 0: 10 and 30 seconds. They hold for all services.
+	// HeaderTimeout is how long the headers of a response may take, and BodyTimeout how long its
+	// body may stall. 0: 10 and 30 seconds. They apply to all services.
 	HeaderTimeout, BodyTimeout time.Duration
-	// MaxResponse bounds the bytes of an answer that is held in memory, to add to it. 0: 10 MiB.
+	// MaxResponse bounds the bytes of a response that is held in memory to be modified. 0: 10 MiB.
 	MaxResponse int64
 }
 
 // Bluesky is the AppView of Bluesky.
 var Bluesky = AppView{Service: Service{URL: "https://api.bsky.app", DID: "did:web:api.bsky.app"}, CDN: "https://cdn.bsky.app/img/%s/plain/%s/%s@jpeg"}
 
-// Hooks are told what happens on a server. Nil ones are left out. They must be safe for concurrent
-// use, and quick: what they are told of waits for them.
+// Hooks are called on events of a server. Nil ones are not called. They must be safe for concurrent
+// use, and fast: the server waits for them.
 type Hooks struct {
-	// Request is told of each XRPC request when it has ended: see [xrpc.Server.Observe].
+	// Request is called when an XRPC request has ended: see [xrpc.Server.Observe].
 	Request func(r *xrpc.Request, status int, took time.Duration)
 	// Trace begins a span for each XRPC request: see [xrpc.Server.Trace].
 	Trace func(r *xrpc.Request) (end func(status int))
-	// Refused is told of each request for which there was no room.
+	// Refused is called for each request that was refused for lack of room.
 	Refused func(r *http.Request, err *limit.Error)
-	// Clock is told of each check of the clock, and Unsigned of each signature that was refused
-	// because the clock is wrong.
+	// Clock is called after each check of the clock, and Unsigned for each signature that was
+	// refused because the clock is wrong.
 	Clock    func(timecheck.Result)
 	Unsigned func()
-	// RelayAsked is told of each request to a relay to read this server, RelayChecked of what a
-	// relay knows of it.
+	// RelayAsked is called after each request to a relay to read this server, and RelayChecked with
+	// what a relay knows about it.
 	RelayAsked   func(crawl.Request)
 	RelayChecked func(crawl.Check)
-	// Mail is told what happens to messages in the server's own outbox.
+	// Mail is called for each event of the server's own outbox.
 	Mail func(queue.Event)
-	// Maintained is told what was found when all accounts have been looked through.
+	// Maintained is called with the findings after all accounts were examined.
 	Maintained func(Maintenance)
-	// Leads is told when this node, of those that share a store, begins or ceases to do what one of
-	// them does: "crawl", "maintenance".
+	// Leads is called when this node, of several that share a store, gets or loses the lease of a
+	// task: "crawl", "maintenance".
 	Leads func(lease string, held bool)
 }
 
-// Validate returns an error that says what is missing or wrong.
+// Validate returns an error that names what is missing or wrong.
 func (c *Config) Validate() error {
 	if err := checkURL(c.URL); err != nil {
 		return fmt.Errorf("pds: Config.URL is the public address of the server, as https://pds.example.com, not %q: %w", c.URL, err)

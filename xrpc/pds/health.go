@@ -14,7 +14,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 )
 
-// How the store is probed: by writing as much as a request might, as seldom as will do.
+// How the store is probed: with as much data as a request may write, and as rarely as possible.
 const (
 	probeBytes = 256 << 10
 	// probeGood is how long a probe that succeeded counts, if no request fails meanwhile; probeBad,
@@ -144,9 +144,9 @@ func (s *Server) probeWith(ctx context.Context, value []byte) error {
 	return s.cfg.Store.KV.Write(ctx, func(tx storage.KVTx) error { return tx.Set(ctx, probeKey, value, time.Time{}) })
 }
 
-// ProbeDir writes the file "probe" to a directory and removes it. It is for [Config.Probe]: a
-// database may have room in its files while the disk has none. The directory must not have another
-// file of that name: it is overwritten.
+// ProbeDir writes the file "probe" to a directory and removes it. Use it for [Config].Probe: a
+// database may have free pages in its files while the disk is full. An existing file of that name
+// is overwritten.
 func ProbeDir(dir string) error {
 	f, err := os.OpenFile(filepath.Join(dir, "probe"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -167,8 +167,8 @@ func (s *Server) openHealth() {
 	}}
 }
 
-// Writable returns why the store cannot be written, or nil. It writes to the store now and then,
-// and answers from memory otherwise.
+// Writable returns nil if the store can be written, or the reason why it cannot. It writes to the
+// store from time to time; in between, it returns the last result.
 func (s *Server) Writable(ctx context.Context) error { return s.prober.writable(ctx) }
 
 // health answers whether the server works: whether its database can be read, and whether the

@@ -8,15 +8,15 @@ import (
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
-// Jetstream says whether events are served as JSON, as Jetstream does: version 1 at /subscribe, and
-// version 2 by the methods network.bsky.jetstream.subscribeEvents, getZstdDictionary and
-// planSnapshot.
+// Jetstream configures the JSON views of the event stream, which work as Jetstream does: version 1
+// at /subscribe, and version 2 by the methods network.bsky.jetstream.subscribeEvents,
+// getZstdDictionary and planSnapshot.
 type Jetstream struct {
-	// On serves both. Otherwise the rest has no effect.
+	// On turns both on. Without it, the other fields have no effect.
 	On bool
-	// First and Second compress the messages for subscribers of version 1 and 2 that ask for it:
-	// see package dictionary. Nil: no compression. The official Go client of version 1 asks for
-	// compression by default, and reads the frames of dictionary.Plain.
+	// First and Second compress messages for subscribers of version 1 and 2 that request it: see
+	// package dictionary. Nil: no compression. The official Go client of version 1 requests
+	// compression by default, and can read the frames of dictionary.Plain.
 	First, Second stream.Compressor
 }
 

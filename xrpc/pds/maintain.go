@@ -31,13 +31,13 @@ const (
 	foundKey = "maintenance/found"
 )
 
-// Maintenance is what was found when all accounts had been looked through, which is every hour, or
-// less often where there are more than 10,000.
+// Maintenance is the result of an examination of all accounts, which takes place every hour, or
+// less often with more than 10,000 accounts.
 type Maintenance struct {
-	// Accounts is how many repositories there are.
+	// Accounts is the number of repositories.
 	Accounts int
-	// Ahead is how many of them have a revision so far in the future that the network ignores what
-	// they write.
+	// Ahead is the number of repositories whose revision is so far in the future that the network
+	// ignores their writes.
 	Ahead int
 }
 

@@ -19,26 +19,26 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Node says which of several servers over one store this is. The zero value is that of a server
-// that is alone.
+// Node identifies one of several servers over one store. The zero value is for a single server.
 type Node struct {
-	// ID names the server among the others, in logs, in _health and in the list of nodes: 1 to 64
-	// ASCII letters, digits and "-_.". Each process has one of its own. Empty: see [NodeID].
+	// ID is the name of the server in logs, in _health and in the list of nodes: 1 to 64 ASCII
+	// letters, digits and "-_.". It must be unique for each process. Empty: see [NodeID].
 	ID string
-	// Shared says that other servers use the store at the same time, with the same Secrets, URL and
-	// Policy. Proofs and service tokens that were used are then remembered in the store; if Rates
-	// is nil, so are the limits that must hold for all nodes together; and relays are asked, and
-	// the store is tidied, by one node at a time.
+	// Shared means that other servers use the store at the same time, with the same Secrets, URL
+	// and Policy. Used proofs and service tokens are then remembered in the store. If Rates is nil,
+	// so are the limits that apply to all nodes together. Only one node at a time asks relays to
+	// read the server and tidies the store.
 	Shared bool
-	// Lease is for how long a node leads that does not answer: see package lease. 0: 15 seconds.
+	// Lease is how long a node that does not respond keeps its tasks: see package lease. 0: 15
+	// seconds.
 	Lease time.Duration
-	// SkipRepair makes New start without two tasks that another node does: finishing what crashes
-	// have interrupted (account.Store.Repair), and checking that the blobs are there. It is for
-	// nodes that start for one request.
+	// SkipRepair makes New skip two tasks that another node does: completing changes that crashes
+	// interrupted (account.Store.Repair), and checking that the blobs exist. It is for nodes that
+	// start for a single request.
 	SkipRepair bool
 }
 
-// NodeID returns a name for this process: that of the machine, and something random.
+// NodeID returns a name for this process: that of the machine, and a random part.
 func NodeID() string {
 	host, _ := os.Hostname()
 	host = strings.Map(func(r rune) rune {
@@ -61,27 +61,27 @@ func (n Node) check() error {
 	return nil
 }
 
-// NodeStatus is what is known of one of the servers that share a store. All of them write it every
-// five seconds.
+// NodeStatus is the state of one of the servers that share a store. Each of them writes its own
+// every five seconds.
 type NodeStatus struct {
 	ID      string
 	Version string
 	Started time.Time
-	// Seen is when it last wrote this, by its own clock. A node that has died stays in the list for
-	// a day; one that was shut down is left out.
+	// Seen is when it last wrote its state, by its own clock. A node that has died stays in the
+	// list for a day; one that was shut down is removed.
 	Seen time.Time
-	// Draining: it is about to end.
+	// Draining is set when it is about to end.
 	Draining bool
 	// Leads are the leases that it holds.
 	Leads []string
-	// Subscribers is how many read the event stream from it.
+	// Subscribers is the number of its subscribers of the event stream.
 	Subscribers int
 
 	keys string
 }
 
-// Alive reports whether a node has been seen lately. Clocks that differ by less than half a minute
-// change nothing.
+// Alive reports whether a node was seen recently. It tolerates clocks that differ by less than half
+// a minute.
 func (n NodeStatus) Alive(now time.Time) bool { return now.Sub(n.Seen) < nodeGone }
 
 const (
@@ -105,7 +105,7 @@ type nodeRow struct {
 	Draining    bool      `json:"draining"`
 	Leads       []string  `json:"leads"`
 	Subscribers int       `json:"subscribers"`
-	// Keys stands for the secrets and names that all nodes have in common.
+	// Keys is a hash of the secrets and names that all nodes must have in common.
 	Keys string `json:"keys"`
 }
 
@@ -147,17 +147,17 @@ func (s *Server) openNode() error {
 	return nil
 }
 
-// Node is the name of this server among those that share its store.
+// Node returns the name of this server among those that share its store.
 func (s *Server) Node() string { return s.cfg.Node.ID }
 
 // Draining reports whether Drain was called.
 func (s *Server) Draining() bool { return s.node.draining.Load() }
 
-// Drain prepares the end of a server, which goes on to serve everything: _health answers with
-// status 503 from now on, so that load balancers send new requests to other nodes; and what this
-// node leads is given back, so that others take it over at once. It returns when that is done, or
-// when the context ends. Then a server that is one of several waits for as long as load balancers
-// take to notice, and ends as any other: see the package comment.
+// Drain prepares the end of a server, which continues to serve requests. From now on _health
+// responds with status 503, so that load balancers send new requests to other nodes. Drain also
+// releases this node's leases, so that others take over its tasks at once. It returns when that is
+// done, or when the context ends. Then wait as long as load balancers need to notice, and end the
+// server as in the package comment.
 func (s *Server) Drain(ctx context.Context) {
 	s.made()
 	if !s.node.draining.Swap(true) {
@@ -244,7 +244,7 @@ func (s *Server) forgetNode(ctx context.Context) {
 	}
 }
 
-// Nodes returns the servers that share the store: this one alone if Node.Shared is not set. See
+// Nodes returns the servers that share the store, or only this one if Node.Shared is not set. See
 // [ListNodes].
 func (s *Server) Nodes(ctx context.Context) ([]NodeStatus, error) {
 	if !s.cfg.Node.Shared {
@@ -255,8 +255,8 @@ func (s *Server) Nodes(ctx context.Context) ([]NodeStatus, error) {
 	return ListNodes(ctx, s.cfg.Store.KV)
 }
 
-// ListNodes returns the servers that share a store, in the order of their names, and no more than a
-// thousand. It is for programs beside them.
+// ListNodes returns the servers that share a store, sorted by name, at most a thousand. It is for
+// programs other than the servers.
 func ListNodes(ctx context.Context, kv storage.KV) (list []NodeStatus, err error) {
 	err = kv.Read(ctx, func(r storage.KVReader) error {
 		list = nil

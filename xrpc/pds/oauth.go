@@ -133,8 +133,8 @@ func (s *Server) appAllowed(words pages.Words) func(*http.Request, account.Accou
 	}
 }
 
-// How long permission sets are believed: fresh, beyond that while they cannot be had, and that one
-// cannot be had.
+// How long permission sets are cached: how long they are fresh, how long a stale one is used if it
+// cannot be fetched, and how long a failure is cached.
 const (
 	setTTL      = time.Hour
 	setStale    = 24 * time.Hour

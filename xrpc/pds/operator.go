@@ -15,21 +15,21 @@ import (
 	"github.com/pdskit/pdskit/xrpc/timecheck"
 )
 
-// Operator says what the pages of the administrator show, at /admin. There are such pages where
-// there is a Secrets.AdminPassword.
+// Operator configures the pages of the administrator, at /admin. They require
+// Secrets.AdminPassword.
 type Operator struct {
-	// Off: there are no such pages.
+	// Off removes the pages.
 	Off bool
-	// Sizes, if not nil, returns sizes of files or databases, by names that are shown as they are.
+	// Sizes, if not nil, returns the sizes of files or databases. Their names are shown unchanged.
 	Sizes func(ctx context.Context) []operator.Size
-	// Backups returns the last backups, the latest first. Nil: those that were noted in the store;
-	// see [operator.Backups].
+	// Backups returns the recent backups, latest first. Nil: those noted in the store; see
+	// [operator.Backups].
 	Backups func(ctx context.Context) ([]operator.Backup, error)
-	// Doctor looks for what is wrong with the server. Nil: there is no page for that.
+	// Doctor checks the server for problems. Nil: there is no page for it.
 	Doctor operator.Doctor
-	// BackupHelp is the command that makes a backup, for people to read.
+	// BackupHelp is the command that makes a backup, as a text for the administrator.
 	BackupHelp string
-	// Change, if not nil, changes what the pages show and do, before they are made.
+	// Change, if not nil, can change the configuration of the pages before they are made.
 	Change func(c *operator.Config)
 }
 

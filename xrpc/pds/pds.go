@@ -36,27 +36,27 @@ import (
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
-// Server is a Personal Data Server. Make one with New. It is safe for concurrent use; its fields
-// must not be changed once it serves, nor methods and pages be added then.
+// Server is a Personal Data Server. Make one with New. It is safe for concurrent use. Do not change
+// its fields, or add methods and pages, once it serves requests.
 type Server struct {
-	// Methods are the XRPC methods, which can be replaced and wrapped.
+	// Methods are the XRPC methods. They can be replaced and wrapped.
 	Methods *xrpc.Server
-	// Mux has the pages beside them.
+	// Mux serves the pages and all other paths.
 	Mux *http.ServeMux
-	// Accounts are the accounts, and Host their repositories.
+	// Accounts manages the accounts, and Host their repositories.
 	Accounts *account.Store
 	Host     *repo.Host
-	// Credentials are what the accounts' owners show to be let in.
+	// Credentials manages the credentials of the accounts.
 	Credentials *credential.Store
-	// Sessions has the authenticators for further methods.
+	// Sessions has the authenticators, for further methods.
 	Sessions *session.Sessions
-	// Site is what the server's pages have in common, for further ones. Nil: it is built without
-	// them.
+	// Site is shared by the server's pages, for further pages. It is nil in a program built without
+	// pages.
 	Site *site.Site
-	// Passkeys registers and verifies passkeys. Nil: the server's address has no host name, or no
-	// https, or it is built without them.
+	// Passkeys registers and verifies passkeys. It is nil if the server's URL has no host name or
+	// is not https, or if the program was built without passkeys.
 	Passkeys *passkey.Passkeys
-	// OAuth lets apps in. Nil: it is off.
+	// OAuth is the OAuth provider. It is nil if OAuth is off.
 	OAuth *provider.Provider
 	// Service serves the accounts, and Repos their repositories. Repos.Write is for further methods
 	// that write records of their callers.
@@ -64,14 +64,14 @@ type Server struct {
 	Repos   *atproto.Service
 	// Outbox serves the event stream.
 	Outbox *stream.Outbox
-	// Mail keeps messages until the Mailer has taken them. Nil: there is no Mailer, or another
-	// Outbox.
+	// Mail stores messages until the Mailer has accepted them. It is nil without a Mailer, or with
+	// Config.Outbox.
 	Mail *mailqueue.Queue
-	// Proxy passes on the methods that the server does not have.
+	// Proxy forwards the methods that the server does not have.
 	Proxy *proxy.Proxy
-	// Audit is the trail of what administrators and moderators do.
+	// Audit records what administrators and moderators do.
 	Audit *audit.Log
-	// Errors are the last warnings and errors that were logged.
+	// Errors are the most recent warnings and errors that were logged.
 	Errors *recent.Errors
 
 	notices credential.Notices // of the Service
@@ -88,9 +88,9 @@ type Server struct {
 	rest    rest
 }
 
-// New returns the server of a configuration. It finishes the changes of accounts that a crash
-// interrupted; it starts nothing. The error is check.ErrNoBlobs if the store knows blobs of which
-// it has none, as when a disk is not mounted.
+// New returns the server of a configuration. It completes the changes of accounts that a crash
+// interrupted, and starts no goroutines. The error is check.ErrNoBlobs if the store refers to blobs
+// and has none of them, for example because a disk is not mounted.
 func New(cfg Config) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -200,8 +200,8 @@ func (s *Server) sendCode(ctx context.Context, a account.Account, code string) e
 	return s.Service.SendCode(ctx, a, code)
 }
 
-// Moving reports whether an account is on its way here, or away, so that it may upload all its
-// blobs: see [rate.Config].
+// Moving reports whether an account is being migrated to or from this server, so that it may upload
+// all its blobs: see [rate.Config].
 func (s *Server) Moving(ctx context.Context, did string) bool {
 	a, err := s.Accounts.ByDID(ctx, syntax.DID(did))
 	return err == nil && a.Status() == account.Deactivated
@@ -308,11 +308,11 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Run does what a server does beside serving requests, until the context ends: it watches the
-// clock, sends mail, asks relays to read the server, every minute finishes changes of accounts that
-// were interrupted, and every hour deletes what is no longer used. Of several nodes, one does the
-// latter three at a time, and none that drains. Then it ends all subscriptions, and returns nil. A
-// server should run once, while it serves. One that rests between requests calls Maintain instead.
+// Run does the background work of a server until the context ends. It checks the clock, sends mail,
+// and asks relays to read the server. Every minute it completes interrupted changes of accounts,
+// and every hour it deletes what is no longer used. Of several nodes, only one that is not draining
+// does these last three. At the end Run ends all subscriptions and returns nil. Call it once, while
+// the server serves. A server that does not run between requests calls Maintain instead.
 func (s *Server) Run(ctx context.Context) error {
 	s.made()
 	var all sync.WaitGroup
@@ -343,8 +343,8 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// Close sends the mail that is due, until the context ends; what is left is sent by the next server
-// of the store. It comes after the last request. The store is the caller's to close, after that.
+// Close sends the mail that is due, until the context ends. The next server of the store sends the
+// rest. Call it after the last request. Close the store after it.
 func (s *Server) Close(ctx context.Context) error {
 	err := s.Outbox.Close() // Run may never have been called
 	s.Service.Close(ctx)
@@ -355,7 +355,7 @@ func (s *Server) Close(ctx context.Context) error {
 	return err
 }
 
-// URL is the server's public address, without a slash at the end.
+// URL returns the server's public URL, without a trailing slash.
 func (s *Server) URL() string { return s.cfg.URL }
 
 // hostname is that of the address.

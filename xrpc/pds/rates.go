@@ -11,8 +11,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/limit/rate"
 )
 
-// SharedLimits is for Shared of a [rate.Config]: servers that share the store then count together.
-// Errors of the store are logged, at most once a minute.
+// SharedLimits returns limits for Shared of [rate.Config], which servers over the same store count
+// together. Errors of the store are logged, at most once a minute.
 func SharedLimits(kv storage.KV, secrets Secrets, log *slog.Logger) (*rate.Shared, error) {
 	if err := secrets.check(); err != nil {
 		return nil, err

@@ -37,10 +37,10 @@ type rest struct {
 
 // restState is the form of what is remembered.
 type restState struct {
-	// Tidied is when the store was tidied, and Seq the newest event then.
+	// Tidied is when the store was last tidied, and Seq the newest event at that time.
 	Tidied time.Time `json:"tidied,omitzero"`
 	Seq    int64     `json:"seq,omitzero"`
-	// Again: there may be something to tidy although nothing is written.
+	// Again is set if the store must be tidied again even if nothing is written.
 	Again bool            `json:"again,omitzero"`
 	Crawl json.RawMessage `json:"crawl,omitempty"` // of crawl.Rounds
 }
@@ -89,9 +89,9 @@ func (s *Server) keepRest(ctx context.Context) error {
 	return nil
 }
 
-// Due returns when Maintain is to be called; zero: not until something has been written. It is for
-// servers that rest, as Maintain is, and costs little: call it after each request, and set the
-// alarm of the process to what it returns if that is sooner than what the alarm is set to.
+// Due returns when to call Maintain next; the zero time means not before something was written. It
+// is for servers that do not run between requests, and is cheap. Call it after each request, and
+// set the process's alarm to the result if that is earlier than the present alarm.
 func (s *Server) Due(ctx context.Context) (time.Time, error) {
 	s.made()
 	_, newest, err := s.cfg.Store.Events.Bounds(ctx)
@@ -128,12 +128,11 @@ func (s *Server) Due(ctx context.Context) (time.Time, error) {
 	return at, nil
 }
 
-// Maintain does once what is due of what Run does all the time: it finishes changes of accounts
-// that were interrupted, sends mail, asks relays to read the server, and deletes what is no longer
-// used. It is for servers that rest, such as one in a Durable Object: there is nothing that runs or
-// waits between requests, and an alarm calls Maintain when [Server.Due] says so. A server that
-// nothing is written to needs no more calls after some days. After an error, call it again in a
-// minute at the earliest. Run must not be called then.
+// Maintain does once the due part of the work of Run: it completes interrupted changes of accounts,
+// sends mail, asks relays to read the server, and deletes what is no longer used. It is for servers
+// that do not run between requests, such as a Durable Object: an alarm calls Maintain when
+// [Server.Due] says so. If nothing is written, no more calls are needed after some days. After an
+// error, call it again, but not within a minute. Do not combine it with Run.
 func (s *Server) Maintain(ctx context.Context) error {
 	s.made()
 	r := &s.rest
@@ -192,8 +191,8 @@ func (s *Server) tidyAtRest(ctx context.Context, now time.Time, before restState
 	return restState{Tidied: now, Seq: newest, Again: again, Crawl: before.Crawl}, nil
 }
 
-// Left tells that the last subscriber of the event stream has left, where another part than
-// Server.Outbox serves it. It is for servers that rest: see [Server.Maintain].
+// Left says that the last subscriber of the event stream has left, if something other than
+// Server.Outbox serves it. It is for servers that use [Server.Maintain].
 func (s *Server) Left(ctx context.Context) error {
 	s.made()
 	r := &s.rest

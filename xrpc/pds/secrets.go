@@ -16,20 +16,20 @@ import (
 	"github.com/pdskit/pdskit/lexicon/data"
 )
 
-// Secrets are what a server must keep to itself, and must not lose. MasterKeys and RotationKeys are
+// Secrets are the secret keys of a server. They must not be lost. MasterKeys and RotationKeys are
 // required. [ReadSecrets] keeps them in a file.
 type Secrets struct {
-	// MasterKeys seal the accounts' signing keys, each of 32 bytes: the first one what is sealed
-	// from now on, the others what was sealed before.
+	// MasterKeys seal the accounts' signing keys; each has 32 bytes. The first one seals new
+	// secrets. The others unseal older ones.
 	MasterKeys [][]byte
 	// SessionKey signs session tokens: at least 16 random bytes. Nil: it is derived from the last
 	// of MasterKeys.
 	SessionKey []byte
-	// RotationKeys sign the accounts' did:plc: the first one is that of new accounts, the others
-	// those of older ones.
+	// RotationKeys sign changes of the accounts' did:plc. The first one is used for new accounts,
+	// the others for older ones.
 	RotationKeys []crypto.Signer
-	// AdminPassword is that of the user "admin" (HTTP basic authentication). Empty: there is no
-	// administrator.
+	// AdminPassword is the password of the user "admin" (HTTP basic authentication). Empty: there
+	// is no administrator.
 	AdminPassword string
 }
 
@@ -40,9 +40,9 @@ type secretsFile struct {
 	AdminPassword string `json:"adminPassword"`
 }
 
-// ReadSecrets reads secrets from a file. If there is no such file, it makes one with new secrets,
-// which only its owner may read. Whoever has the file controls all accounts, and without it nobody
-// can use them. Back it up, apart from backups of the store.
+// ReadSecrets reads secrets from a file. If there is no such file, it makes one with new secrets
+// that only its owner can read. Whoever has the file controls all accounts. Without it nobody can
+// use them. Back it up, separately from backups of the store.
 func ReadSecrets(path string) (Secrets, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

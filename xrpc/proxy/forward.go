@@ -15,7 +15,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 )
 
-// Headers that pass.
+// Headers that are forwarded.
 var (
 	requestHeaders  = []string{"Accept-Language", "Atproto-Accept-Labelers", "X-Bsky-Topics"}
 	bodyHeaders     = []string{"Content-Type", "Content-Encoding"} // of requests with a body
@@ -25,19 +25,19 @@ var (
 
 var errUnreachable = &xrpc.Error{Status: http.StatusBadGateway, Message: "Upstream service unreachable"}
 
-// Call says where a request goes, and on whose behalf.
+// Call says where a request is sent, and for whom.
 type Call struct {
 	To Service
-	// As is the account on whose behalf the service is called. Empty: nobody's, without a token.
+	// As is the account for which the service is called. Empty: none, and no token is sent.
 	As syntax.DID
-	// Audience and Method are what the token says where it is not for To and the method of the
-	// request: it is for another service then, which To will call.
+	// Audience and Method, if set, replace To and the request's method in the token: it is then for
+	// another service, which To will call.
 	Audience string
 	Method   syntax.NSID
 }
 
-// Forward sends a request to a service, with a service token, and passes the answer on. It suits
-// handlers of methods that a host answers by itself only at times, which must have checked that the
+// Forward sends a request to a service, with a service token, and passes the response on. It is for
+// handlers of methods that a host serves itself only in some cases. They must have checked that the
 // caller may call the service.
 func (p *Proxy) Forward(w http.ResponseWriter, r *xrpc.Request, c Call) error {
 	url, client, err := p.address(r, c.To)

@@ -27,9 +27,8 @@ var protected = []string{
 	"com.atproto.server.updateemail",
 }
 
-// Protected reports whether a method is one by which an account is managed. No
-// service may call it on an account's behalf, so it is never forwarded, nor should anybody get
-// a service token for it. Case does not matter.
+// Protected reports whether a method manages accounts. No service may call such a method for an
+// account: it is never forwarded, and nobody should get a service token for it. Case is ignored.
 func Protected(method syntax.NSID) bool {
 	_, found := slices.BinarySearch(protected, strings.ToLower(string(method)))
 	return found

@@ -15,45 +15,45 @@ import (
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
-// Resolver finds DID documents; *identity.Resolver is one.
+// Resolver finds DID documents; *identity.Resolver implements it.
 type Resolver interface {
 	ResolveDID(ctx context.Context, did syntax.DID) (*identity.Document, error)
 }
 
-// Proxy forwards requests. Resolver, Signer and Auth are required. It is safe for
-// concurrent use; its fields must not be changed once it is used.
+// Proxy forwards requests. Resolver, Signer and Auth are required. It is safe for concurrent use.
+// Do not change its fields after the first use.
 type Proxy struct {
 	// Resolver finds the documents of services.
 	Resolver Resolver
-	// Signer returns the key of an account.
+	// Signer returns the signing key of an account.
 	Signer func(ctx context.Context, did syntax.DID) (crypto.Signer, error)
-	// Auth demands the credentials of an account of the host. The account must have the permission
-	// to call the method of the service (auth.Call, with Service.Ref), which is checked here.
+	// Auth demands the credentials of an account of the host. The proxy checks that the account has
+	// the permission to call the method of the service (auth.Call, with Service.Ref).
 	Auth xrpc.Authenticator
 
-	// Known are services with an address that the operator has given. They may be anywhere;
-	// those of strangers must be at public addresses and speak HTTPS.
+	// Known are services whose URLs the operator has configured. They may be at any address. Other
+	// services must be at public addresses and use HTTPS.
 	Known []Service
-	// Default returns the service for a method where the client names none. Nil: there is none.
+	// Default returns the service for a method if the client names none. Nil: there is none.
 	Default func(method syntax.NSID) (Service, bool)
-	// FullAudience makes service tokens name the service as DID and fragment. By
-	// default they name the DID alone, which is deprecated, but understood by all.
+	// FullAudience makes service tokens name the service as DID and fragment. By default they have
+	// only the DID, which is deprecated, but which all services accept.
 	FullAudience bool
-	// MaxBody is the limit in bytes of a request's body, which is not held in memory. 0: 100 MiB.
+	// MaxBody bounds the bytes of a request's body, which is not held in memory. 0: 100 MiB.
 	MaxBody int64
 
-	// Request, if not nil, may change the request that goes out.
+	// Request, if not nil, may change the outgoing request.
 	Request func(r *xrpc.Request, out *http.Request)
-	// Response, if not nil, may change the answer that came, before it is passed on; headers that
-	// do not pass have been removed. The caller is empty for a request without a token. It may
-	// replace the body, and then has to see to the lengths, and that the old one is closed with it.
+	// Response, if not nil, may change the response before it is passed on; headers that do not
+	// pass have been removed. caller is empty for a request without a token. If it replaces the
+	// body, it must set the lengths, and closing the new body must close the old one.
 	Response func(r *xrpc.Request, caller syntax.DID, res *http.Response)
 
-	// HTTP makes the requests. Nil: a client that reaches public addresses by HTTPS only
-	// (any, in plain HTTP too, if Development is set), and another one for Known.
+	// HTTP makes the requests. Nil: a client that connects only to public addresses by HTTPS (with
+	// Development to any address, also by plain HTTP), and another one for Known.
 	HTTP        *http.Client
 	Development bool
-	// HeaderTimeout is how long a service may take to answer; BodyTimeout how long a body may
+	// HeaderTimeout is how long a service may take to respond, and BodyTimeout how long a body may
 	// stall. 0: 10 seconds, and 30.
 	HeaderTimeout, BodyTimeout time.Duration
 	// Now is the clock, for the times in service tokens. Nil: time.Now.
@@ -63,7 +63,7 @@ type Proxy struct {
 	clients [2]*http.Client // for services of strangers, and of the operator
 }
 
-// Validate returns an error that says what is missing.
+// Validate returns an error that names what is missing.
 func (p *Proxy) Validate() error {
 	switch {
 	case p.Resolver == nil:
@@ -76,8 +76,7 @@ func (p *Proxy) Validate() error {
 	return nil
 }
 
-// Route returns what a Server needs as its Fallback. It panics if the Proxy is not valid: see
-// Validate.
+// Route returns the Fallback of a Server. It panics if the Proxy is not valid: see Validate.
 func (p *Proxy) Route() *xrpc.Route {
 	if err := p.Validate(); err != nil {
 		panic(err)

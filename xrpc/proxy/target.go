@@ -11,22 +11,23 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 )
 
-// Service is one that requests are forwarded to.
+// Service is a service that requests are forwarded to.
 type Service struct {
 	DID syntax.DID
 	ID  string // fragment of the entry in the DID document, such as "bsky_appview"
-	// URL is the service's address, if the operator has given it. Empty: the DID document has it.
+	// URL is the service's URL, if the operator has configured it. Empty: it is in the DID
+	// document.
 	URL string
 }
 
-// Ref returns the service as DID and fragment: what an OAuth scope names as "aud".
+// Ref returns the service as DID and fragment, as in the "aud" of an OAuth scope.
 func (s Service) Ref() string { return string(s.DID) + "#" + s.ID }
 
 // header names the service that a request is for.
 const header = "Atproto-Proxy"
 
-// Target returns the service that a request is for: the one of its header, or
-// the default for its method. No address is looked up.
+// Target returns the service for a request: that of its header, or the default for its method. It
+// does not resolve the service's URL.
 func (p *Proxy) Target(r *xrpc.Request) (Service, error) {
 	if ref := r.Header.Get(header); ref != "" {
 		s, err := parse(ref)

@@ -1,18 +1,18 @@
-// Package recent remembers the last warnings and errors of a server, for its operator to look at.
+// Package recent remembers the most recent warnings and errors of a server, for its operator.
 //
-// [Errors] stands in front of a log's handler. It passes everything on, and keeps of what is at
-// least a warning: the message, the error, the XRPC method and a few other attributes that say
-// nothing of a person. The same again counts as a repeat. So what is kept is bounded in bytes,
-// however much goes wrong, and a flood of one kind drives nothing else out.
+// [Errors] wraps a log handler. It passes everything on, and remembers warnings and errors: the
+// message, the error, the XRPC method and a few other attributes that are not personal data. A
+// repetition increments a count. So memory is bounded, however many errors there are, and a flood
+// of one kind does not displace others.
 //
 //	errs := &recent.Errors{}
 //	log := slog.New(errs.Handler(slog.NewTextHandler(os.Stderr, nil)))
 //	…
 //	for _, e := range errs.List() { … }
 //
-// Error texts quote what clients send. So they are cleaned: quoted parts, DIDs, e-mail addresses,
-// network addresses, names of hosts that are not known, and whatever is long and looks random are
-// replaced by "…". The log itself has them.
+// Error texts quote client input, so they are cleaned: quoted parts, DIDs, e-mail addresses,
+// network addresses, unknown host names, and long random-looking strings are replaced by "…". The
+// log itself keeps them.
 package recent
 
 import (
@@ -24,28 +24,28 @@ import (
 	"time"
 )
 
-// Entry is something that went wrong, once or several times.
+// Entry is a warning or error that has occurred once or several times.
 type Entry struct {
-	// First and Last are when it happened first and last, as far back as it is remembered, and
-	// Count how often.
+	// First and Last are the times of its first and last remembered occurrence, and Count their
+	// number.
 	First, Last time.Time
 	Count       int
 	Level       slog.Level
-	// Message is what the log says, Method the XRPC method, Error the error's text, cleaned.
+	// Message is the log message, Method the XRPC method, and Error the cleaned text of the error.
 	Message, Method, Error string
-	// More are further attributes, as "status=500 relay=https://relay.example.net".
+	// More has further attributes, for example "status=500 relay=https://relay.example.net".
 	More string
 }
 
-// Errors remembers what goes wrong. The zero value works. It is safe for concurrent use. Its fields
-// must not be changed once it is used.
+// Errors remembers warnings and errors. The zero value works. It is safe for concurrent use. Do not
+// change its fields after the first use.
 type Errors struct {
-	// Bytes bounds what is kept. 0: 256 KiB. The newest entry is always kept.
+	// Bytes bounds the memory. The newest entry is always kept. 0: 256 KiB.
 	Bytes int
-	// Level is what is kept at least. The zero value keeps warnings and errors.
+	// Level is the minimum level. The zero value keeps warnings and errors.
 	Level slog.Leveler
-	// Hosts are names that may be in texts: of relays, of the did:plc directory, of the server
-	// itself. Names under them may not, since handles are.
+	// Hosts are host names that texts may contain: those of relays, of the did:plc directory, of
+	// the server itself. Names below them are removed, since they may be handles.
 	Hosts []string
 
 	mu    sync.Mutex
@@ -102,7 +102,7 @@ func (x *Errors) add(e Entry) {
 	}
 }
 
-// List returns what is remembered, the latest first.
+// List returns the remembered entries, latest first.
 func (x *Errors) List() []Entry {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -113,8 +113,8 @@ func (x *Errors) List() []Entry {
 	return out
 }
 
-// Handler returns a handler that passes records on to another one, and remembers what is to be
-// remembered, even if the other one does not want it.
+// Handler returns a handler that passes records on to next, and remembers warnings and errors even
+// if next is not enabled for them.
 func (x *Errors) Handler(next slog.Handler) slog.Handler { return &handler{errors: x, next: next} }
 
 // handler is a slog.Handler. attrs are those of WithAttrs; grouped: further ones belong to a group.
@@ -168,7 +168,7 @@ func (h *handler) WithGroup(name string) slog.Handler {
 	return &c
 }
 
-// What is kept of texts, in bytes.
+// Limits on stored texts, in bytes.
 const (
 	maxMessage = 200
 	maxMethod  = 120

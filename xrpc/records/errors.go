@@ -12,9 +12,9 @@ import (
 var (
 	// ErrNotFound: the account does not exist, or it does not have the record.
 	ErrNotFound = errors.New("not found")
-	// ErrUnavailable: whether there is a record could not be learned now.
+	// ErrUnavailable: it is unknown whether there is a record; a later attempt may succeed.
 	ErrUnavailable = errors.New("unavailable")
-	// ErrInvalid: the account's document cannot be used, or the answer proves nothing.
+	// ErrInvalid: the account's document cannot be used, or the response proves nothing.
 	ErrInvalid = errors.New("invalid")
 )
 
@@ -23,8 +23,8 @@ type Error struct {
 	URI  syntax.ATURI // of the record
 	Kind error        // one of the errors above
 	Step string       // what was being done: "DID", "request" or "proof"
-	// Err is what went wrong there. It wraps commit.ErrNoRecord if it is proven that there is no
-	// record; without that, a server has said so.
+	// Err is the detail. It wraps commit.ErrNoRecord if it is proven that there is no record.
+	// Otherwise ErrNotFound is only the server's claim.
 	Err error
 }
 
@@ -32,7 +32,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("records: %s: %v: %s: %v", e.URI, e.Kind, e.Step, e.Err)
 }
 
-// Is reports true for e.Kind. For ErrNotFound, it does so for fs.ErrNotExist too.
+// Is reports whether target is e.Kind. For ErrNotFound, fs.ErrNotExist matches too.
 func (e *Error) Is(target error) bool {
 	return target == e.Kind || target == fs.ErrNotExist && e.Kind == ErrNotFound
 }

@@ -17,14 +17,14 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// DIDs resolves DIDs to their documents; *identity.Resolver is one. If it has a method
-// Purge like identity.Resolver, that is called when a signature does not fit the document.
+// DIDs resolves DIDs to their documents; *identity.Resolver implements it. If it has a method Purge
+// like that of identity.Resolver, Purge is called when a signature does not verify.
 type DIDs interface {
 	ResolveDID(ctx context.Context, did syntax.DID) (*identity.Document, error)
 }
 
-// Reader reads records. Its zero value is ready to use. It is safe for concurrent use; its fields
-// must not be changed after the first use, nor the Reader copied. It keeps no records.
+// Reader reads records. The zero value is ready to use. It is safe for concurrent use. Do not copy
+// it, or change its fields after the first use. It caches no records.
 type Reader struct {
 	// DIDs resolves DIDs; default: an identity.Resolver.
 	DIDs DIDs
@@ -56,7 +56,7 @@ func (r *Reader) Record(ctx context.Context, did syntax.DID, collection syntax.N
 	return p.Data, p.Commit.Rev, err
 }
 
-// Prove returns a record with the commit that proves it. An error is an *Error. If it wraps
+// Prove returns a record with the commit that proves it. Errors are *Error. If the error wraps
 // commit.ErrNoRecord, the result has the commit that proves that there is no record.
 //
 // If the signature does not match the key of a cached DID document, the document is resolved again,

@@ -22,22 +22,23 @@ import (
 
 // state is what is stored of an account beside its head.
 type state struct {
-	// Host is the server that the account's document names, as it was last seen.
+	// Host is the server that the account's DID document named when it was last fetched.
 	Host string `json:"host,omitempty"`
-	// Unlisted: a relay has brought it, and not Host. It does not count there.
+	// Unlisted is set if a relay, and not Host, delivered the account. Then Host's count of
+	// accounts does not include it.
 	Unlisted bool `json:"unlisted,omitempty"`
-	// Upstream is the status there; empty: active.
+	// Upstream is the status at Host; empty: active.
 	Upstream string `json:"upstream,omitempty"`
-	// Desync: nothing is passed on before the account is repaired.
+	// Desync is set while nothing is passed on because the account must first be repaired.
 	Desync bool `json:"desync,omitempty"`
-	// Throttled: the host has too many accounts.
+	// Throttled is set if Host has too many accounts.
 	Throttled bool `json:"throttled,omitempty"`
-	// Described: the collections that the account has are all known.
+	// Described is set once all collections of the account are known.
 	Described bool `json:"described,omitempty"`
-	// Rev is the last revision of an account that was deleted.
+	// Rev is the last revision of a deleted account.
 	Rev syntax.TID `json:"rev,omitempty"`
-	// AccountAt and IdentityAt are the times of the last messages of that kind that another relay
-	// has brought, in milliseconds.
+	// AccountAt and IdentityAt are the times, in milliseconds, of the last #account and #identity
+	// messages that another relay delivered.
 	AccountAt  int64 `json:"accountAt,omitempty"`
 	IdentityAt int64 `json:"identityAt,omitempty"`
 }

@@ -17,8 +17,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
-// Attempts to connect: after how many failures a host counts as offline, and how long it takes from
-// one to the next.
+// When a host counts as offline, and the delays between attempts to connect.
 const (
 	offlineAfter        = 10
 	dialLeast, dialMost = time.Second, 24 * time.Hour

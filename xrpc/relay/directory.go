@@ -18,7 +18,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
-// Ban is a host or domain that the relay does not follow, with all below it.
+// Ban is a host or domain that the relay does not follow, including all hosts below it.
 type Ban struct {
 	Name   string    `json:"name"`
 	Reason string    `json:"reason,omitempty"`
@@ -38,15 +38,15 @@ func (h *host) local() bool {
 	return h.row.Local
 }
 
-// AddHost follows a host, from the oldest message that it has, or from where the relay has left it.
-// It asks nobody: see RequestCrawl for hosts that strangers name. A host that is known is connected
-// to at once. Errors are ErrHostname, ErrBanned and those of the store.
+// AddHost follows a host, from the saved cursor or else from the oldest message of the host. It
+// does not check the host first; use RequestCrawl for hosts named by untrusted input. If the host
+// is known, it is connected to at once. Errors are ErrHostname, ErrBanned and those of the store.
 func (r *Relay) AddHost(ctx context.Context, name string) error { return r.add(ctx, name, false) }
 
-// AddRelay follows another relay: it may bring accounts of any host. Of what it brings, that alone
-// passes which is signed and new; of #identity and #account messages, which nobody signs, those
-// that are newer than the last. So the relay is trusted with the status of accounts, but for those
-// of hosts that are followed directly: these speak for themselves.
+// AddRelay follows another relay, which may deliver accounts of any host. Its commits must be
+// signed and new. Its #identity and #account messages, which nobody signs, must be newer than the
+// last ones. So the relay is trusted with the status of accounts, except accounts of hosts that are
+// followed directly.
 func (r *Relay) AddRelay(ctx context.Context, name string) error { return r.add(ctx, name, true) }
 
 // admitted returns the name of a host that may be followed.
@@ -72,10 +72,11 @@ func (r *Relay) add(ctx context.Context, text string, relay bool) error {
 	return err
 }
 
-// AddLocal follows a host in the same process, by its store: the log, and the heads for repairs.
-// Messages are checked as those of any other host: the documents of its accounts must name it. The
-// store is not kept over a restart, so AddLocal is called at each start. A host that is followed
-// already is read from the store from now on, where it was left; AddHost takes that back.
+// AddLocal follows a host in the same process through its store: the log for events, and the heads
+// for repairs. Messages are checked like those of any other host; in particular, the DID documents
+// of its accounts must name it. The store is not remembered over a restart, so call AddLocal at
+// each start. If the host is already followed, reading continues from the store at the saved
+// cursor. AddHost undoes this.
 func (r *Relay) AddLocal(ctx context.Context, name string, store storage.Store) error {
 	if store.Events == nil || store.Repos == nil {
 		return errors.New("relay: a local host needs Events and Repos")
@@ -166,7 +167,7 @@ func (r *Relay) known(ctx context.Context, name string) (*host, error) {
 	return h, nil
 }
 
-// Host returns what is known of a host, or ErrNoHost.
+// Host returns the state of a host, or ErrNoHost.
 func (r *Relay) Host(ctx context.Context, name string) (Host, error) {
 	h, err := r.known(ctx, name)
 	if err != nil {
@@ -175,8 +176,7 @@ func (r *Relay) Host(ctx context.Context, name string) (Host, error) {
 	return h.info(), nil
 }
 
-// Hosts returns up to limit hosts in the order of their names, after one of them (or from the
-// first).
+// Hosts returns up to limit hosts with names greater than after, in the order of names.
 func (r *Relay) Hosts(ctx context.Context, after string, limit int) ([]Host, error) {
 	if err := r.load(ctx); err != nil {
 		return nil, err
@@ -198,7 +198,7 @@ func (r *Relay) Hosts(ctx context.Context, after string, limit int) ([]Host, err
 	return out, nil
 }
 
-// SetPolicy gives a host a policy of its own; nil takes it away.
+// SetPolicy sets a host's own policy; nil removes it.
 func (r *Relay) SetPolicy(ctx context.Context, name string, p *Policy) error {
 	if p != nil {
 		if err := p.check(); err != nil {
@@ -210,8 +210,8 @@ func (r *Relay) SetPolicy(ctx context.Context, name string, p *Policy) error {
 	return r.configure(ctx, name, func(row *hostRow) { row.Policy = p })
 }
 
-// SetLimits gives a host limits of its own; nil takes them away. If it may have more accounts than
-// before, those that were throttled are caught up.
+// SetLimits sets a host's own limits; nil removes them. If the limit on accounts rises, throttled
+// accounts are caught up.
 func (r *Relay) SetLimits(ctx context.Context, name string, l *Limits) error {
 	if l != nil {
 		own := *l // the caller may change theirs
@@ -235,7 +235,7 @@ func (r *Relay) configure(ctx context.Context, name string, change func(*hostRow
 	return err
 }
 
-// Reconnect connects to a host at once, whatever it waits for.
+// Reconnect connects to a host at once instead of waiting for the next attempt.
 func (r *Relay) Reconnect(ctx context.Context, name string) error {
 	h, err := r.known(ctx, name)
 	if err != nil {
@@ -246,8 +246,8 @@ func (r *Relay) Reconnect(ctx context.Context, name string) error {
 	return nil
 }
 
-// ResetCursor has a host read anew from its oldest message, and all its repositories compared, as
-// when its log has begun anew: see ResetAfter for when the relay does so by itself.
+// ResetCursor reads a host again from its oldest message, and compares all its repositories. Use it
+// when the host's log has begun anew. See ResetAfter for when the relay does this by itself.
 func (r *Relay) ResetCursor(ctx context.Context, name string) error {
 	h, err := r.known(ctx, name)
 	if err != nil {
@@ -262,8 +262,8 @@ func (r *Relay) ResetCursor(ctx context.Context, name string) error {
 	return r.Compare(ctx, name)
 }
 
-// Compare has all repositories of a host compared with what the host lists, and repairs those that
-// differ. It runs in the background, and when the relay runs again if it was not finished.
+// Compare compares all repositories of a host with the host's list, and repairs those that differ.
+// It runs in the background; after a restart it continues.
 func (r *Relay) Compare(ctx context.Context, name string) error {
 	h, err := r.known(ctx, name)
 	if err != nil {
@@ -272,8 +272,8 @@ func (r *Relay) Compare(ctx context.Context, name string) error {
 	return h.compare(ctx)
 }
 
-// Ban bans a host or a domain: it and all below are not followed any more, and what relays bring of
-// their accounts is not passed on. What was passed on before stays.
+// Ban bans a host or a domain. The host, and all hosts below it, are no longer followed, and
+// messages about their accounts from relays are not passed on. What was already passed on stays.
 func (r *Relay) Ban(ctx context.Context, name, reason string) error {
 	if err := r.load(ctx); err != nil {
 		return err
@@ -303,7 +303,7 @@ func (r *Relay) Ban(ctx context.Context, name, reason string) error {
 	return nil
 }
 
-// Unban ends a ban. Hosts that were followed before are followed again.
+// Unban ends a ban. Hosts that were followed before it are followed again.
 func (r *Relay) Unban(ctx context.Context, name string) error {
 	if err := r.load(ctx); err != nil {
 		return err
@@ -323,7 +323,7 @@ func (r *Relay) Unban(ctx context.Context, name string) error {
 	return nil
 }
 
-// Bans returns all bans, by name.
+// Bans returns all bans, sorted by name.
 func (r *Relay) Bans(ctx context.Context) ([]Ban, error) {
 	if err := r.load(ctx); err != nil {
 		return nil, err
@@ -391,14 +391,14 @@ func (r *Relay) saveCursors(ctx context.Context) error {
 	return nil
 }
 
-// ErrTooMany: as many new hosts were added today as may be.
+// ErrTooMany: the limit on new hosts for today is reached.
 var ErrTooMany = errors.New("relay: too many new hosts today")
 
-// ErrNoServer: the host does not answer as a PDS does.
+// ErrNoServer: the host does not answer like a PDS.
 var ErrNoServer = errors.New("relay: the host does not answer as a PDS")
 
-// RequestCrawl is AddHost for hosts that strangers name. The host must answer as a PDS does, must
-// not be a relay, and there may be so many new ones a day. Errors are those of AddHost,
+// RequestCrawl is AddHost for hosts named by untrusted input. The host must answer like a PDS and
+// must not be a relay, and the number of new hosts a day is limited. Errors are those of AddHost,
 // ErrNoServer, ErrLoop and ErrTooMany.
 func (r *Relay) RequestCrawl(ctx context.Context, text string) error {
 	name, err := r.admitted(ctx, text)

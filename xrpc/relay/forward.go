@@ -11,8 +11,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 )
 
-// Requests for a crawl that are passed on: how often for one host, how many at once, and how long
-// one may take.
+// Limits on crawl requests that are passed on: the interval for one host, how many run at once, and
+// the timeout of one.
 const (
 	forwardEvery   = time.Minute
 	forwardAtOnce  = 8

@@ -27,37 +27,39 @@ const (
 	HostBanned    HostStatus = "banned"
 )
 
-// Host is what is known of a host.
+// Host describes a host and its connection.
 type Host struct {
 	Name  string
 	Relay bool // it brings accounts of other hosts, too
 	Local bool // it is in the same process
 	Added time.Time
-	// Policy and Limits are those that hold, whether they are the host's own or not.
+	// Policy and Limits are those in effect, whether they are the host's own or defaults.
 	Policy Policy
 	Limits Limits
 	Status HostStatus
-	// Seq is the number of its last message that was dealt with; 0: none was.
+	// Seq is the number of its last message that was processed; 0: none was.
 	Seq int64
-	// Accounts is how many accounts it has, and Throttled how many of them are too many.
+	// Accounts is the number of its accounts. Throttled is how many of them exceed its limit.
 	Accounts, Throttled int64
 
 	// What follows is since the relay has started.
 
-	// Connected is since when it is read; zero: it is not.
+	// Connected is when the present connection began; zero: there is none.
 	Connected time.Time
-	// Heard is when the last message came.
+	// Heard is when the last message arrived.
 	Heard time.Time
-	// Failures is how often in a row it could not be read, and Next when it is tried again.
+	// Failures is the number of consecutive failures to read it, and Next the time of the next
+	// attempt.
 	Failures int
 	Next     time.Time
-	// Error is the last thing that went wrong.
+	// Error is the most recent error.
 	Error string
-	// Waiting is how many bytes of messages wait, for Lanes accounts.
+	// Waiting is the size in bytes of the waiting messages, and Lanes the number of accounts that
+	// they belong to.
 	Waiting int64
 	Lanes   int
-	// Messages counts what came, Passed what was passed on, and Rules the messages that broke a
-	// rule.
+	// Messages counts received messages, Passed those passed on, and Rules, for each rule, those
+	// that broke it.
 	Messages, Passed int64
 	Rules            map[Rule]int64
 }
@@ -277,8 +279,8 @@ func (h *host) admit(ctx context.Context, did syntax.DID, it *item) error {
 	return h.queue.put(ctx, did, it)
 }
 
-// How often a host may make the relay fetch documents anew, or those of accounts that are not known
-// to be its own. Documents of accounts that turn out to be the host's do not count.
+// Limits on how often a host can make the relay fetch documents again, or fetch those of accounts
+// that are not known to be its own. Documents of accounts that prove to be the host's do not count.
 const (
 	refreshRate  = 5
 	refreshBurst = 200

@@ -60,10 +60,10 @@ type hostRow struct {
 type countRow struct {
 	Accounts  int64 `json:"accounts"`
 	Throttled int64 `json:"throttled,omitempty"` // of them
-	// Lost: there were more than could be noted as throttled.
+	// Lost is set if more accounts were throttled than could be noted.
 	Lost bool `json:"lost,omitempty"`
-	// Version grows with each change, so that of two counts the newer one is known: who has made
-	// them may come to tell of them in another order.
+	// Version grows with each change, so that of two counts the newer one is known: updates may be
+	// reported out of order.
 	Version int64 `json:"version,omitempty"`
 }
 
@@ -77,15 +77,15 @@ const (
 
 // goneRow is what is kept of an account that was deleted, or taken down.
 type goneRow struct {
-	// Status is commit.Deleted, or what Takedown was told.
+	// Status is commit.Deleted, or the status given to Takedown.
 	Status string    `json:"status"`
 	Local  bool      `json:"local,omitempty"` // by this relay
 	At     time.Time `json:"at"`
-	// From is the host that it was one of.
+	// From is the host that the account belonged to.
 	From string `json:"from,omitempty"`
-	// State is that of the account from now on.
+	// State is the account's new state.
 	State state `json:"state"`
-	// Pending: the repository may be there still.
+	// Pending is set while the repository may still exist.
 	Pending bool `json:"pending,omitempty"`
 }
 

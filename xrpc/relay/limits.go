@@ -8,20 +8,20 @@ import (
 	"time"
 )
 
-// Limits bound a host. A zero field has the default of DefaultLimits; a negative one has no bound.
+// Limits bound a host. A zero field means that of DefaultLimits; a negative one means no bound.
 type Limits struct {
-	// Accounts is how many accounts the host may have. Those that come later are throttled: nothing
-	// of them is passed on until there is room, or the limit is raised; then they are caught up.
+	// Accounts is the maximum number of accounts. Further ones are throttled: nothing of them is
+	// passed on until there is room or the limit is raised. Then they are caught up.
 	Accounts int64 `json:"accounts,omitempty"`
-	// Rate is how many messages a second are read, on average. A host that sends more is read
-	// later; nothing is dropped.
+	// Rate is the average number of messages a second that are read. A faster host is read later;
+	// nothing is dropped.
 	Rate float64 `json:"rate,omitempty"`
-	// Burst is how many messages may come at once.
+	// Burst is how many messages may arrive at once.
 	Burst int64 `json:"burst,omitempty"`
 }
 
-// DefaultLimits are the limits of hosts without others. The burst lets a small host import a
-// repository; the rate is that of some ten thousand accounts.
+// DefaultLimits are the limits of hosts without other limits. The burst allows a small host to
+// import a repository. The rate is that of some ten thousand accounts.
 var DefaultLimits = Limits{Accounts: 100, Rate: 50, Burst: 20_000}
 
 // or fills in the fields that are zero.

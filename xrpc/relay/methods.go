@@ -15,9 +15,9 @@ import (
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
-// Mount registers the public methods: subscribeRepos, listRepos, listHosts, getHostStatus,
-// getRepoStatus, getLatestCommit, getRepo (which leads to the account's host), requestCrawl and,
-// unless NoCollections is set, listReposByCollection, all of com.atproto.sync. The server's Catalog
+// Mount registers the public methods of com.atproto.sync: subscribeRepos, listRepos, listHosts,
+// getHostStatus, getRepoStatus, getLatestCommit, getRepo (which redirects to the account's host),
+// requestCrawl and, unless NoCollections is set, listReposByCollection. The server's Catalog
 // validates their parameters.
 func (r *Relay) Mount(s *xrpc.Server) {
 	r.setUp()
@@ -47,15 +47,16 @@ func (r *Relay) subscribe(w http.ResponseWriter, req *http.Request) {
 	r.outbox.ServeHTTP(w, req)
 }
 
-// Account is what the relay knows of an account.
+// Account is the relay's state of an account.
 type Account struct {
 	DID syntax.DID
-	// Head is the last commit; zero: the relay knows none.
+	// Head is the last commit; zero: none is known.
 	Head storage.Head
-	// Host is the server that has the account, as it was last heard.
+	// Host is the server that has the account, as last known.
 	Host string
-	// Status is why nothing of it is passed on: "takendown", "suspended", "deleted", "deactivated",
-	// "desynchronized", "throttled", or another word of its host. Empty: it is active.
+	// Status is the reason why nothing of the account is passed on: "takendown", "suspended",
+	// "deleted", "deactivated", "desynchronized", "throttled", or another word of its host. Empty:
+	// it is active.
 	Status string
 	// Upstream is the status at its host; empty: active.
 	Upstream string
@@ -63,7 +64,7 @@ type Account struct {
 	TakenDown bool
 }
 
-// Account returns what is known of an account, or ErrNoAccount.
+// Account returns the state of an account, or ErrNoAccount.
 func (r *Relay) Account(ctx context.Context, did syntax.DID) (Account, error) {
 	if err := r.load(ctx); err != nil {
 		return Account{}, err
@@ -108,8 +109,7 @@ func accountMessage(a *account, r *Relay) *commit.Account {
 	return &commit.Account{DID: a.did, Active: status == "", Status: status, Time: r.Now()}
 }
 
-// Accounts returns up to limit accounts of a host in DID order, after one of them (or from the
-// first).
+// Accounts returns up to limit accounts of a host with DIDs greater than after, in DID order.
 func (r *Relay) Accounts(ctx context.Context, hostname string, after syntax.DID, limit int) (list []Account, err error) {
 	h, err := r.known(ctx, hostname)
 	if err != nil {
@@ -129,7 +129,7 @@ func (r *Relay) Accounts(ctx context.Context, hostname string, after syntax.DID,
 	return list, nil
 }
 
-// Repair has an account's head fetched from its host and compared, whatever is known.
+// Repair fetches an account's head from its host and compares it, even if nothing seems wrong.
 func (r *Relay) Repair(ctx context.Context, did syntax.DID) error {
 	if err := r.load(ctx); err != nil {
 		return err
@@ -161,8 +161,9 @@ const (
 	collectionsPage, collectionsMost = 500, 2000
 )
 
-// looksPerPage is how many accounts are looked at for one page, which may then be shorter. To some
-// callers, an empty page is the end. So much more is looked at before there is one.
+// looksPerPage is how many accounts are examined for one page, which may then be shorter than its
+// limit. Some callers take an empty page for the end, so before an empty page more accounts are
+// examined.
 const (
 	looksPerPage   = 10_000
 	looksForNought = 5 * looksPerPage

@@ -10,8 +10,8 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// maxMessage is the limit of a message in bytes (Sync specification). Longer ones are read, up to
-// maxFrame, so that they can be told from a broken connection.
+// maxMessage is the limit of a message in bytes (Sync specification). Longer messages are read, up
+// to maxFrame, so that they can be distinguished from a broken connection.
 const (
 	maxMessage = 5_000_000
 	maxFrame   = 8 << 20

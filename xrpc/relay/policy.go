@@ -7,7 +7,7 @@ import (
 	"github.com/pdskit/pdskit/commit"
 )
 
-// Policy says what becomes of messages that break a rule. See the table in the package comment.
+// Policy decides about messages that break a rule. See the table in the package comment.
 type Policy string
 
 // The policies.
@@ -25,7 +25,7 @@ func (p Policy) check() error {
 	return fmt.Errorf("relay: unknown policy %q", string(p))
 }
 
-// Rule names why a message was not passed on, or what is wrong with it.
+// Rule is the reason why a message was not passed on, or what is wrong with it.
 type Rule string
 
 // The rules.

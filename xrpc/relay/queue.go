@@ -78,8 +78,8 @@ type queue struct {
 	read    int64 // the last that was put
 }
 
-// How much a worker takes at a time, and what share of its host's budget a lane may have while it
-// waits.
+// Limits on what a worker takes at a time, and the share of its host's budget that one lane may use
+// while it waits.
 const (
 	batchItems = 64
 	batchBytes = 1 << 20

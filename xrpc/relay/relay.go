@@ -19,81 +19,84 @@ import (
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
-// Identity resolves DIDs; *[identity.Resolver] is one. A relay that follows more accounts than the
-// cache of its resolver holds asks the directory again and again: see
-// [identity.Resolver.MaxEntries].
+// Identity resolves DIDs; *[identity.Resolver] implements it. If a relay follows more accounts than
+// its resolver caches, it asks the directory again and again: see MaxEntries of
+// [identity.Resolver].
 type Identity interface {
-	// ResolveDID returns the document of a DID, which is not changed. Errors are those of
-	// identity.Resolver: identity.ErrUnavailable is for what may succeed later.
+	// ResolveDID returns the document of a DID, which is not changed. identity.ErrUnavailable means
+	// that a later attempt may succeed.
 	ResolveDID(ctx context.Context, did syntax.DID) (*identity.Document, error)
-	// Purge forgets what is cached of a DID.
+	// Purge drops a DID from the cache.
 	Purge(id syntax.AtIdentifier)
 }
 
-// Relay is a relay. Set its fields before its first use; then it is safe for concurrent use. Store
-// is required; one process at a time may use it for a relay.
+// Relay is a relay. Set its fields before its first use. Then it is safe for concurrent use. Store
+// is required. Only one relay process may use a Store at a time.
 type Relay struct {
-	// Store keeps heads, events and the relay's own keys. It needs no Blobs.
+	// Store has heads, events and the relay's own keys. It needs no Blobs.
 	Store storage.Store
-	// Identity resolves accounts. Nil: an identity.Resolver for as many documents as Cache says.
+	// Identity resolves accounts. Nil: an identity.Resolver that caches as many documents as Cache
+	// says.
 	Identity Identity
-	// HTTP reaches hosts. Nil: the client of safehttp.NewClient, which reaches public addresses
-	// only. Any other should be as careful.
+	// HTTP makes requests to hosts. Nil: the client of safehttp.NewClient, which reaches only
+	// public addresses. Any other should be as careful.
 	HTTP *http.Client
 
-	// Policy is that of hosts without one of their own. The zero value is Strict.
+	// Policy applies to hosts without a policy of their own. The zero value is Strict.
 	Policy Policy
-	// Limits are those of hosts without their own. Zero fields have the defaults of DefaultLimits.
+	// Limits apply to hosts without limits of their own. Zero fields mean those of DefaultLimits.
 	Limits Limits
-	// DomainLimits are the limits of hosts below domains, such as "host.example.net", for hosts
-	// without their own.
+	// DomainLimits has limits by domain, for hosts below it without limits of their own. The key
+	// "example.net" applies to "host.example.net".
 	DomainLimits map[string]Limits
-	// Retention is how long events are kept. 0: 72 hours; negative: for good.
+	// Retention is how long events are kept. 0: 72 hours; negative: forever.
 	Retention time.Duration
-	// RetentionBytes is how many bytes of messages are kept, whatever their age. The log is looked
-	// at every ten minutes, so there may be more for a while. 0: no bound.
+	// RetentionBytes bounds the bytes of stored messages, whatever their age. It is enforced every
+	// ten minutes, so it may be exceeded for a while. 0: no bound.
 	RetentionBytes int64
 	// NewHostsPerDay bounds how many new hosts requestCrawl adds in a day. 0: 50; negative: none.
 	NewHostsPerDay int
-	// NewHostsPerNetwork bounds how many of them one client's network may ask for (an IPv4 address
+	// NewHostsPerNetwork bounds how many of them may come from one client network (an IPv4 address
 	// or an IPv6 /64), so that nobody uses them all up. 0: a fifth of NewHostsPerDay, at least one;
-	// negative: no bound of its own.
+	// negative: no bound.
 	NewHostsPerNetwork int
-	// HoldFor is how long messages wait for an identity that cannot be had. After it the account is
-	// desynchronized, and repaired later. 0: one hour.
+	// HoldFor is how long messages wait for an identity that cannot be resolved. After that, the
+	// account is desynchronized, and repaired later. 0: one hour.
 	HoldFor time.Duration
 	// ResetAfter is how many times in a row a host must refuse the cursor (FutureCursor), or send
-	// what cannot be read, before the relay compares all of the host's repositories with its own
-	// and starts anew: from the oldest event, or from the present. 0: 3; negative: never.
+	// unreadable messages, before the relay starts anew. It then compares all the host's
+	// repositories with its own, and reads from the oldest event or from the present. 0: 3;
+	// negative: never.
 	ResetAfter int
-	// HostMemory bounds the bytes of messages that wait for one host. 0: 4 MiB.
+	// HostMemory bounds the bytes of waiting messages of one host. 0: 4 MiB.
 	HostMemory int64
-	// Memory bounds the bytes of messages that wait for all hosts together. Each host may have one
-	// message of up to 64 KiB beyond it, and a quarter more is for larger ones that are just being
+	// Memory bounds the bytes of waiting messages of all hosts together. Each host may have one
+	// message of up to 64 KiB beyond it, and another quarter is for larger messages that are being
 	// read. When half of it is used, messages that wait for an identity are given up, as after
-	// HoldFor. 0: 256 MiB, on WebAssembly 16 MiB.
+	// HoldFor. 0: 256 MiB, or 16 MiB on WebAssembly.
 	Memory int64
-	// Parallel is how many accounts of a host are worked on at the same time. 0: 32.
+	// Parallel is how many accounts of a host are processed concurrently. 0: 32.
 	Parallel int
-	// Cache is how many accounts are kept in memory. 0: 100,000, on WebAssembly 2,000.
+	// Cache is how many accounts are cached in memory. 0: 100,000, or 2,000 on WebAssembly.
 	Cache int
-	// Window is that of the Outbox: see stream.Outbox.Window.
+	// Window is stream.Outbox.Window of the Outbox.
 	Window int
-	// NoCollections turns off the index of listReposByCollection, and the requests of describeRepo
-	// for accounts whose history is not known.
+	// NoCollections turns off the index of listReposByCollection, and with it the requests of
+	// describeRepo for accounts whose history is unknown.
 	NoCollections bool
-	// Closed refuses requestCrawl: hosts are the operator's to add.
+	// Closed refuses requestCrawl: only the operator adds hosts.
 	Closed bool
-	// Forward names other relays, as "relay.example.net", to which requestCrawl is passed on when it
-	// was accepted: at most once a minute for a host. What a relay has passed on goes no further.
+	// Forward names other relays, such as "relay.example.net". An accepted requestCrawl is passed
+	// on to them, at most once a minute for each host. A request that a relay has passed on is not
+	// passed on again.
 	Forward []string
 	// Development allows hosts on localhost, by plain HTTP and with a port.
 	Development bool
 
-	// Observe, if not nil, is told of each message when it has been dealt with, for metrics. It
-	// must not block.
+	// Observe, if not nil, is called for each message that was processed, for metrics. It must not
+	// block.
 	Observe func(Observation)
-	// Logger gets what an operator should know. Nil: silent.
+	// Logger logs what an operator should know. Nil: nothing is logged.
 	Logger *slog.Logger
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
@@ -133,23 +136,22 @@ type Relay struct {
 	wg sync.WaitGroup
 }
 
-// Observation is what became of one message.
+// Observation is the outcome of one message.
 type Observation struct {
 	Host string
-	// Kind is that of the message, such as "#commit". Empty: it is of a kind that the relay does
-	// not know, or not a message. So there are few of them, whatever hosts send.
-	Kind string
-	// Result says what became of the message.
+	// Kind is the kind of the message, such as "#commit". It is empty for unknown kinds and for
+	// bytes that are not a message. So there are few kinds, whatever hosts send.
+	Kind   string
 	Result Result
-	// Rule is why it was not passed on, or the rule that it breaks all the same. Empty: it broke
-	// none.
+	// Rule is the reason why the message was not passed on, or the rule that it breaks
+	// nevertheless. Empty: it broke none.
 	Rule  Rule
 	Bytes int
-	// Waited is the time from the message's arrival to the result.
+	// Waited is the time from the arrival of the message to its result.
 	Waited time.Duration
 }
 
-// Result is what became of a message.
+// Result is the outcome of a message.
 type Result string
 
 // The results.
@@ -162,13 +164,13 @@ const (
 var (
 	// ErrNoHost: the relay does not know the host.
 	ErrNoHost = errors.New("relay: no such host")
-	// ErrHostname: the name is not one of a public host.
+	// ErrHostname: the name is not that of a public host.
 	ErrHostname = errors.New("relay: not the name of a public host")
-	// ErrBanned: the host, or a domain that it is in, is banned.
+	// ErrBanned: the host, or a domain above it, is banned.
 	ErrBanned = errors.New("relay: the host is banned")
 	// ErrLoop: the host is a relay that was not added as one, or follows this one.
 	ErrLoop = errors.New("relay: the host is a relay")
-	// ErrNoAccount: the relay knows nothing of the account.
+	// ErrNoAccount: the relay does not know the account.
 	ErrNoAccount = errors.New("relay: no such account")
 )
 
@@ -209,15 +211,15 @@ func (r *Relay) setUp() {
 	})
 }
 
-// Outbox serves what the relay passes on. It is the same at each call. Whoever ends the process
-// closes it.
+// Outbox serves the relay's stream. Every call returns the same value. Close it before the process
+// ends.
 func (r *Relay) Outbox() *stream.Outbox {
 	r.setUp()
 	return r.outbox
 }
 
-// Run follows the hosts until the context ends. Then it waits until what is under way has ended,
-// and saves the cursors. It returns the context's error, or that of the store at the start.
+// Run follows the hosts until the context ends. Then it waits for running work and saves the
+// cursors. It returns the context's error, or an error of the store at the start.
 func (r *Relay) Run(ctx context.Context) error {
 	if err := r.load(ctx); err != nil {
 		return err
@@ -285,7 +287,7 @@ func (r *Relay) backgroundLocked(fn func(ctx context.Context)) bool {
 	return true
 }
 
-// How often things are done.
+// Intervals of background work.
 const (
 	saveEvery = 2 * time.Second
 	trimEvery = 10 * time.Minute

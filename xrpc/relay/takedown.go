@@ -16,8 +16,8 @@ import (
 // takendown is the status of an account that Takedown was called for.
 const takendown = "takendown"
 
-// Takedown has nothing of an account passed on any more. An #account message says so, and the
-// account's events of before are no longer in the log. It may be called again.
+// Takedown stops passing on anything of an account. An #account message announces it, and earlier
+// events of the account are removed from the log. It is idempotent.
 func (r *Relay) Takedown(ctx context.Context, did syntax.DID) error {
 	if err := r.load(ctx); err != nil {
 		return err
@@ -28,8 +28,8 @@ func (r *Relay) Takedown(ctx context.Context, did syntax.DID) error {
 	return r.bury(ctx, did, &goneRow{Status: takendown, Local: true}, nil)
 }
 
-// Restore ends a takedown. An #account message says so, and the account is repaired: its host's
-// signed head is fetched and announced.
+// Restore ends a takedown. An #account message announces it. Then the account is repaired: its
+// host's signed head is fetched and announced.
 func (r *Relay) Restore(ctx context.Context, did syntax.DID) error {
 	if err := r.load(ctx); err != nil {
 		return err
@@ -64,7 +64,8 @@ func (r *Relay) Restore(ctx context.Context, did syntax.DID) error {
 	}
 }
 
-// Takedowns returns up to limit accounts that are taken down, in DID order, after one of them.
+// Takedowns returns up to limit accounts that are taken down, with DIDs greater than after, in DID
+// order.
 func (r *Relay) Takedowns(ctx context.Context, after syntax.DID, limit int) (list []syntax.DID, err error) {
 	if err := r.load(ctx); err != nil {
 		return nil, err

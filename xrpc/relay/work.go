@@ -26,7 +26,7 @@ type outcome struct {
 
 func dropped(rule Rule) outcome { return outcome{result: Dropped, rule: rule} }
 
-// Waiting times of lanes.
+// Delays of lanes.
 const (
 	holdLeast, holdMost     = time.Second, time.Minute
 	repairLeast, repairMost = 5 * time.Second, time.Hour

@@ -1,11 +1,10 @@
-// Package serviceauth signs and verifies the tokens by which services of the
-// network vouch for an account to each other: short-lived JWTs that are signed with
-// the account's own key and name one audience and one method (XRPC
-// specification, Inter-Service Authentication).
+// Package serviceauth signs and verifies the tokens with which services of the network act for an
+// account: short-lived JWTs that are signed with the account's own key, and name one audience and
+// one method (XRPC specification, Inter-Service Authentication).
 //
-// A token is bound to its audience, to a method, to a moment, and by its ID to one use.
-// Verification is strict in all four, and in the form: two algorithms, exact names of members, no
-// header that could point to another key. Clocks may differ by a minute. Both forms of an ECDSA
-// signature are accepted, as JSON Web Signatures have it, so a token is told from another by its ID
-// or by what is signed, never by its signature.
+// A token is bound to an audience, a method and a time, and its ID makes it valid for one use.
+// Verification is strict in all four, and in the format: only two algorithms, exact member names,
+// and no header that could refer to another key. Clocks may differ by a minute. As in JSON Web
+// Signatures, both forms of an ECDSA signature are accepted. So the same token can have two
+// signatures: identify it by its ID or its signed content, never by its signature.
 package serviceauth

@@ -12,18 +12,17 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Resolver is what DocumentKeys needs of an identity.Resolver.
+// Resolver is the part of an identity.Resolver that DocumentKeys uses.
 type Resolver interface {
 	ResolveDID(ctx context.Context, did syntax.DID) (*identity.Document, error)
 	Purge(id syntax.AtIdentifier)
 }
 
-// DocumentKeys finds keys in DID documents, and keeps those it has parsed. It is safe for
-// concurrent use.
+// DocumentKeys finds keys in DID documents and caches parsed keys. It is safe for concurrent use.
 type DocumentKeys struct {
 	Resolver Resolver
-	// RefreshEvery is how often a document may be fetched again because a signature
-	// does not fit, which anybody can bring about. 0: 30 seconds.
+	// RefreshEvery is the minimum time between repeated fetches of a document because of invalid
+	// signatures, which anybody can send. 0: 30 seconds.
 	RefreshEvery time.Duration
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time

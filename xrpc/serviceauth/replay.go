@@ -14,19 +14,18 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 )
 
-// Replays remembers the tokens that were used, until they expire. Its zero value is ready to use.
-// It is safe for concurrent use.
+// Replays remembers used tokens until they expire. The zero value is ready to use. It is safe for
+// concurrent use.
 //
-// Whoever has a DID can make as many valid tokens as there is time for. One issuer may therefore
-// fill a tenth of the memory and is refused then, with status 429; when all issuers together have
-// filled it, the tokens that would expire first are forgotten, so that nobody can shut out the
-// others.
+// The owner of a DID can make any number of valid tokens. So one issuer may use a tenth of the
+// memory; its further tokens are refused with status 429. When all issuers together have used up
+// the memory, the tokens that expire first are forgotten, so nobody can shut out others.
 type Replays struct {
-	// Max bounds how many are remembered, at some 150 bytes each, however long their IDs and
-	// issuers are. 0: 100,000.
+	// Max bounds the number of remembered tokens, at some 150 bytes each, whatever the length of
+	// their IDs and issuers. 0: 100,000.
 	Max int
-	// KV, if not nil, remembers them too, where all nodes see them, in keys that begin with Prefix.
-	// A token that is not known here is then one write more, and is refused if that fails.
+	// KV, if not nil, remembers tokens for all nodes, in keys that begin with Prefix. A token that
+	// is not in memory then costs one write, and is refused if that fails.
 	KV     storage.KV
 	Prefix string
 

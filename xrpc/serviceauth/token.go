@@ -15,7 +15,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Token is what a token says.
+// Token has the claims of a token.
 type Token struct {
 	Issuer   string // a DID, or a DID with the fragment of a service: "did:web:example.com#atproto_labeler"
 	Audience string // the same
@@ -52,7 +52,7 @@ type payload struct {
 	ID       string   `json:"jti,omitempty"`
 }
 
-// Sign makes a token. Absent times are now and a minute from now, an absent ID is
+// Sign makes a token. If times are missing, they are now and a minute from now. A missing ID is
 // random.
 func Sign(ctx context.Context, signer crypto.Signer, t Token) (string, error) {
 	switch {

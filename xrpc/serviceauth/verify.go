@@ -17,39 +17,39 @@ import (
 
 // Keys finds the keys of issuers.
 type Keys interface {
-	// Key returns the key with a fragment, such as "atproto", in an issuer's DID document. With
+	// Key returns the key with a fragment, such as "atproto", from an issuer's DID document. With
 	// refresh it should not answer from a cache.
 	Key(ctx context.Context, did syntax.DID, fragment string, refresh bool) (*crypto.PublicKey, error)
 }
 
 // Verifier verifies tokens. Audience and Keys are required. It is safe for concurrent use.
 type Verifier struct {
-	// Audience are the names of this service: its DID, and that with the fragments of
-	// services. Without any, no token would be for it.
+	// Audience are the names of this service: its DID, alone and with the fragments of its
+	// services. Without any, no token is accepted.
 	Audience []string
 	// Keys finds the issuers' keys.
 	Keys Keys
-	// KeyIDs are the fragments of the keys that issuers may sign with. Others in their
-	// documents are for other purposes. Nil: that of an account, "atproto". With
-	// "atproto_label", labelers are accepted too, including those that still name themselves
-	// "did#atproto_labeler" instead of their key.
+	// KeyIDs are the fragments of the keys that issuers may sign with. Other keys in their
+	// documents have other purposes. Nil: that of an account, "atproto". With "atproto_label",
+	// labelers are accepted too, including those that use "did#atproto_labeler" instead of the
+	// key's fragment.
 	KeyIDs []string
 	// MaxLife is how far in the future a token may expire. 0: one hour.
 	MaxLife time.Duration
-	// Replays, if not nil, refuses the second use of a token: of its ID, or, if it has none, of
-	// the whole.
+	// Replays, if not nil, refuses the second use of a token, identified by its ID or, if it has
+	// none, by its content.
 	Replays *Replays
-	// Skew is how far in the future a token may have been issued: how far the issuer's clock may be
+	// Skew is how far in the future a token may have been issued, since the issuer's clock may be
 	// ahead. 0: 60 seconds.
 	Skew time.Duration
-	// Grace is how long after its expiry a token is still good: how far the issuer's clock may be
-	// behind, and how long a request may be under way. 0: 10 seconds; negative: none.
+	// Grace is how long after its expiry a token is accepted, since the issuer's clock may be
+	// behind and requests take time. 0: 10 seconds; negative: none.
 	Grace time.Duration
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
 
-// Validate returns an error that says what is missing.
+// Validate returns an error that names what is missing.
 func (v *Verifier) Validate() error {
 	switch {
 	case v == nil:
@@ -67,11 +67,11 @@ func fail(name, message string) error {
 	return &xrpc.Error{Status: http.StatusUnauthorized, Name: name, Message: message}
 }
 
-// Verify verifies a token for a method (empty: the token's method does not matter). Its error is
-// the context's, or an *xrpc.Error of status 401 with one of the names BadJwt, BadJwtType,
-// JwtExpired, BadJwtAudience, BadJwtLexiconMethod, BadJwtIss, BadJwtSignature and JwtReplayed, or
-// that of Replays for an issuer of too many. A Verifier that is not valid (see Validate) gives an
-// error of another kind: it is not the token's fault.
+// Verify verifies a token for a method (empty: any method). Its error is the context's, or an
+// *xrpc.Error with status 401 and one of the names BadJwt, BadJwtType, JwtExpired, BadJwtAudience,
+// BadJwtLexiconMethod, BadJwtIss, BadJwtSignature and JwtReplayed, or the error of Replays for an
+// issuer with too many tokens. A Verifier that is not valid (see Validate) gives another error,
+// since that is not the token's fault.
 func (v *Verifier) Verify(ctx context.Context, token, method string) (Token, error) {
 	if err := v.Validate(); err != nil {
 		return Token{}, err
@@ -178,10 +178,10 @@ func (v *Verifier) signature(ctx context.Context, p *parsed) error {
 	return bad
 }
 
-// Authenticator demands a token for the method that is called. accept decides who makes the request
-// with it, or refuses it. If it is nil, that is a service (auth.Service) with the DID of the issuer
-// and no permissions; its Client is the issuer with its fragment. Authenticator panics if the
-// Verifier is not valid: see Validate.
+// Authenticator returns an authenticator that demands a token for the called method. accept returns
+// the principal or refuses the token. If it is nil, the principal is a service (auth.Service) with
+// the DID of the issuer and no permissions; its Client is the issuer with its fragment.
+// Authenticator panics if the Verifier is not valid: see Validate.
 func (v *Verifier) Authenticator(accept func(r *xrpc.Request, t Token) (auth.Principal, error)) xrpc.Authenticator {
 	if err := v.Validate(); err != nil {
 		panic(err)

@@ -6,13 +6,12 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 )
 
-// Query is xrpc.Query for a function that works on accounts: its errors go through [Answer].
+// Query is [xrpc.Query] for a function on accounts: its errors go through [Answer].
 func Query[P, O any](fn func(context.Context, *xrpc.Request, P) (O, error)) xrpc.Handler {
 	return xrpc.Query(answered(fn))
 }
 
-// Procedure is xrpc.Procedure for a function that works on accounts: its errors go through
-// [Answer].
+// Procedure is [xrpc.Procedure] for a function on accounts: its errors go through [Answer].
 func Procedure[I, O any](fn func(context.Context, *xrpc.Request, I) (O, error)) xrpc.Handler {
 	return xrpc.Procedure(answered(fn))
 }

@@ -31,9 +31,9 @@ var (
 	errTokenRevoked    = badToken(api.ErrorExpiredToken, "Token has been revoked")
 )
 
-// Answer returns what a client is told of an error of the packages account and credential, which is
-// an *xrpc.Error. Others are returned as they are. An account or a session may change while a
-// method runs, so all methods end here, unless they have something better to say.
+// Answer converts errors of packages account and credential to the *xrpc.Error for the client.
+// Other errors are returned unchanged. An account or a session may change while a method runs, so
+// all methods use it, unless they have a more specific error.
 func Answer(err error) error {
 	switch {
 	case err == nil:
@@ -91,17 +91,17 @@ func otherScheme(r *xrpc.Request) bool {
 	return scheme != "" && !strings.EqualFold(scheme, "bearer") && !strings.EqualFold(scheme, "basic")
 }
 
-// TakenDown is what a method does with the sessions of accounts that are taken down.
+// TakenDown says how a method treats the sessions of accounts that are taken down.
 type TakenDown int
 
 const (
-	// RefuseTakenDown accepts none: it is for most methods.
+	// RefuseTakenDown accepts none of them. It is for most methods.
 	RefuseTakenDown TakenDown = iota
-	// AcceptTakenDown accepts those that were opened since: they are for an appeal, and for moving
-	// and deleting the account.
+	// AcceptTakenDown accepts sessions that were opened after the takedown. It is for an appeal,
+	// and for moving and deleting the account.
 	AcceptTakenDown
-	// ReadTakenDown also accepts those that the takedown has ended: the method shows the account
-	// its own data.
+	// ReadTakenDown also accepts sessions that the takedown has ended. It is for methods that show
+	// the account its own data.
 	ReadTakenDown
 )
 
@@ -123,9 +123,9 @@ var permissions = map[string]struct {
 	scopeTakendown:   {auth.PasswordSession, takenDownSession()},
 }
 
-// User demands the access token of a session that has not ended. down says what becomes of the
-// session of an account that is taken down. A method that changes an account gives its
-// [Sessions.By] along, so that the session is checked again in the transaction.
+// User returns an authenticator that demands the access token of a current session. down says how
+// it treats accounts that are taken down. A method that changes an account uses [Sessions.By], so
+// that the session is checked again in the transaction.
 func (s *Sessions) User(down TakenDown) xrpc.Authenticator {
 	scopes := []string{scopeAccess, scopeAppPassword, scopePrivileged}
 	if down != RefuseTakenDown {
@@ -171,14 +171,14 @@ func (s *Sessions) callerOf(p auth.Principal) account.Caller {
 	return s.credentials.Caller(credential.Token{DID: p.DID, Credentials: p.Credentials, Session: p.Session, TakenDown: p.TakenDown})
 }
 
-// By is the caller of a request, for the methods of the packages account and credential that change
-// an account: they check it in their transaction.
+// By returns the caller of a request, for methods of packages account and credential, which check
+// it in their transaction.
 func (s *Sessions) By(r *xrpc.Request) account.Caller { return s.callerOf(r.Principal) }
 
-// Guard returns a check of a principal for the transaction that changes its repository. It is for
-// atproto.Auth. It does not check the account's status: a deactivated account keeps its sessions,
-// but must not write records. A host's own method that writes records calls atproto.Service.Write,
-// which checks both.
+// Guard returns a guard that checks a principal in the transaction that changes its repository. It
+// is for atproto.Auth. It does not check the account's status: a deactivated account keeps its
+// sessions, but must not write records. A host's own method that writes records calls
+// atproto.Service.Write, which checks both.
 func (s *Sessions) Guard(p auth.Principal) repo.Guard {
 	check := s.accounts.Guard(s.callerOf(p))
 	return func(ctx context.Context, r storage.Reader) ([]storage.KVCheck, error) {
@@ -187,7 +187,8 @@ func (s *Sessions) Guard(p auth.Principal) repo.Guard {
 	}
 }
 
-// Optional accepts an access token, the administrator's password, or nothing.
+// Optional returns an authenticator that accepts an access token, the administrator's password, or
+// no credentials.
 func (s *Sessions) Optional() xrpc.Authenticator {
 	user := s.User(ReadTakenDown)
 	return func(r *xrpc.Request) (auth.Principal, error) {
@@ -201,7 +202,8 @@ func (s *Sessions) Optional() xrpc.Authenticator {
 	}
 }
 
-// Admin demands the administrator's password. Wrong ones are counted, by whatever method.
+// Admin is an authenticator that demands the administrator's password. Wrong passwords are counted
+// across methods.
 func (s *Sessions) Admin(r *xrpc.Request) (auth.Principal, error) {
 	user, password, ok := r.BasicAuth()
 	right := false
@@ -220,9 +222,9 @@ func (s *Sessions) Admin(r *xrpc.Request) (auth.Principal, error) {
 	}, nil
 }
 
-// CheckAdmin reports whether somebody has the administrator's password, and counts the guess with
-// those of Admin. Its error, of Config.Guesses, is to be answered whether the password is right or
-// not. It takes as long whatever is wrong. It is for pages on which the administrator signs in.
+// CheckAdmin reports whether a user name and password are the administrator's, and counts the guess
+// like those of Admin. Respond with its error, of Config.Guesses, even if the password is right. It
+// takes the same time whatever is wrong. It is for the administrator's sign-in page.
 func (s *Sessions) CheckAdmin(r *xrpc.Request, user, password string) (right bool, err error) {
 	got, want := sha256.Sum256([]byte(password)), sha256.Sum256([]byte(s.cfg.AdminPassword))
 	right = subtle.ConstantTimeCompare(got[:], want[:]) == 1 && s.cfg.AdminPassword != "" && user == "admin"
@@ -232,8 +234,8 @@ func (s *Sessions) CheckAdmin(r *xrpc.Request, user, password string) (right boo
 	return right, nil
 }
 
-// AdminMark stands for the administrator's password at present, without telling it: it is another
-// one once the password changes. Sessions that began with the password carry it.
+// AdminMark returns a value that changes when the administrator's password changes, and does not
+// reveal it. Sessions that began with the password carry it.
 func (s *Sessions) AdminMark() []byte {
 	h := hmac.New(sha256.New, s.cfg.Key)
 	h.Write([]byte("administrator\x00" + s.cfg.AdminPassword))

@@ -79,7 +79,8 @@ func (s *Sessions) byModerator(r *xrpc.Request) bool {
 	return mod != "" && (issuer == mod || issuer == mod+"#atproto_labeler")
 }
 
-// Moderator demands the administrator's password, or a token of the moderation service.
+// Moderator returns an authenticator that demands the administrator's password, or a token of the
+// moderation service.
 func (s *Sessions) Moderator() xrpc.Authenticator {
 	service := s.moderators.Authenticator(func(r *xrpc.Request, t serviceauth.Token) (auth.Principal, error) {
 		if t.DID() != s.cfg.Moderator {
@@ -100,8 +101,8 @@ func (s *Sessions) Moderator() xrpc.Authenticator {
 	}
 }
 
-// UserOrModerator demands an access token, or a token of the moderation service, to which it also
-// gives the permission that users need.
+// UserOrModerator returns an authenticator that demands an access token, or a token of the
+// moderation service. It grants the moderation service the permission also, which users need.
 func (s *Sessions) UserOrModerator(down TakenDown, also auth.Permission) xrpc.Authenticator {
 	user, moderator := s.User(down), s.Moderator()
 	return func(r *xrpc.Request) (auth.Principal, error) {
@@ -114,8 +115,9 @@ func (s *Sessions) UserOrModerator(down TakenDown, also auth.Permission) xrpc.Au
 	}
 }
 
-// Uploader demands an access token, or a service token that is signed with the key of an account of
-// this server. A service that prepares videos uploads them with such a token.
+// Uploader returns an authenticator that demands an access token, or a service token signed with
+// the key of an account of this server. A service that processes videos uploads them with such a
+// token.
 func (s *Sessions) Uploader() xrpc.Authenticator {
 	user := s.User(RefuseTakenDown)
 	upload, _ := auth.ParseScopes("blob:*/*")
@@ -151,7 +153,8 @@ func (s *Sessions) Uploader() xrpc.Authenticator {
 	}
 }
 
-// OptionalService accepts a service token of an account of another server, or no credentials.
+// OptionalService returns an authenticator that accepts a service token of an account of another
+// server, or no credentials.
 func (s *Sessions) OptionalService() xrpc.Authenticator {
 	demand := s.services.Authenticator(func(r *xrpc.Request, t serviceauth.Token) (auth.Principal, error) {
 		if t.Issuer != string(t.DID()) {

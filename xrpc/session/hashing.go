@@ -8,11 +8,10 @@ import (
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
-// HashQueue returns an Enter for [credential.Config], for a host that strangers ask to hash
-// passwords. Half the processors, but no more than four, hash at a time, to leave processors and
-// memory to others. Up to 256 passwords wait, of one client network up to 32, for up to ten
-// seconds. Networks are served in turn, and who hangs up does not wait any more. The error is a
-// *limit.Error if too many wait.
+// HashQueue returns an Enter for [credential.Config], for a public host. Half the processors, at
+// most four, hash at a time. Up to 256 passwords wait, up to 32 of one client network, for up to
+// ten seconds. Networks are served in turn. A client that disconnects no longer waits. If too many
+// wait, the error is a *limit.Error.
 func HashQueue() func(context.Context) (leave func(), err error) {
 	return hashGate().wait
 }

@@ -1,7 +1,7 @@
 // Package session serves password sessions: a client logs in with an account's password or an app
-// password, gets an access and a refresh token, and shows the access token with its requests.
+// password, gets an access token and a refresh token, and sends the access token with its requests.
 //
-// A host mounts the methods, and gives the authenticators to the methods of others:
+// A host mounts the methods, and passes the authenticators to other methods:
 //
 //	sessions := session.New(session.Config{
 //		Credentials: credentials, Key: key,
@@ -16,22 +16,21 @@
 //
 // # Tokens
 //
-// Tokens are JSON Web Tokens, signed with HMAC-SHA256 (RFC 7519). An access token is good for two
-// hours, and only while its session and the account's credentials are what they were: each use is
-// checked with the account, and whatever the request changes is checked in the same transaction
-// (see [repo.Guard]). A refresh token is good for one exchange. See
-// [credential.Store.RotateSession].
+// Tokens are JSON Web Tokens, signed with HMAC-SHA256 (RFC 7519). An access token is valid for two
+// hours, and only while its session exists and the account's credentials do not change. Each use
+// checks the account, and the transaction of a change checks it again (see [repo.Guard]). A refresh
+// token can be exchanged once: see [credential.Store.RotateSession].
 //
 // # Second factors
 //
-// Where an account asks for a second factor, createSession answers AuthFactorTokenRequired to its
-// password, and takes a code with it then: of the authenticator app, a recovery code, or one sent
-// by mail. A wrong code counts as a wrong password. App passwords need none.
+// If an account demands a second factor, createSession responds to its password with
+// AuthFactorTokenRequired. The client then sends a code too: of the authenticator app, a recovery
+// code, or one sent by mail. A wrong code counts as a wrong password. App passwords need no code.
 //
 // # Other credentials
 //
-// The package also verifies what else an account's server is shown: the administrator's password
-// (HTTP basic authentication), service tokens of the moderation service, of accounts that move
+// The package also verifies the other credentials that a server gets: the administrator's password
+// (HTTP basic authentication), and service tokens of the moderation service, of accounts that move
 // here, and of services that upload blobs for an account. It signs service tokens for its accounts
 // (com.atproto.server.getServiceAuth).
 //
@@ -58,65 +57,66 @@ import (
 
 // Config configures Sessions. Credentials, Key, ServiceDID and URL are required.
 type Config struct {
-	// Credentials are those that clients show, with the accounts that they are of.
+	// Credentials are the credentials of the accounts.
 	Credentials *credential.Store
-	// Key signs the tokens. Whoever has it can log in as anybody: it has at least 16 random bytes.
+	// Key signs the tokens. It has at least 16 random bytes. Whoever has it can log in as anybody.
 	Key []byte
-	// ServiceDID is the DID of this server, "did:web:pds.example.com". It is the audience of all
+	// ServiceDID is the DID of this server, "did:web:pds.example.com", and the audience of all
 	// tokens.
 	ServiceDID syntax.DID
-	// URL is the public address of this server, "https://pds.example.com". Answers have an
-	// account's DID document only if it names this address.
+	// URL is the public URL of this server, "https://pds.example.com". Responses have an account's
+	// DID document only if it names this URL.
 	URL string
-	// Resolver resolves the DID documents of accounts, and the keys of those who sign service
+	// Resolver resolves the DID documents of accounts, and the keys of the issuers of service
 	// tokens. Nil: a new identity.Resolver.
 	Resolver Resolver
-	// AdminPassword is the password of the user "admin". Empty: nobody is administrator.
+	// AdminPassword is the password of the user "admin". Empty: there is no administrator.
 	AdminPassword string
-	// Moderator is the DID of the service that moderates the accounts. Empty: none does.
+	// Moderator is the DID of the moderation service. Empty: there is none.
 	Moderator syntax.DID
-	// OAuth, if not nil, knows the OAuth sessions of the accounts. Nil: their tokens are refused.
+	// OAuth, if not nil, verifies the OAuth sessions of the accounts. Nil: their tokens are
+	// refused.
 	OAuth OAuth
-	// Guesses bounds how often passwords may be guessed. Nil: the limits of the official server, by
-	// account and network; see package rate. Behind a proxy, requests need the addresses of
-	// clients, as from limit.Proxies. Unlimited{}: there is no bound.
+	// Guesses limits how often passwords may be guessed. Nil: the limits of the official server, by
+	// account and network; see package rate. Behind a reverse proxy, requests need the addresses of
+	// clients, as from limit.Proxies. Unlimited{}: no limit.
 	Guesses Guesses
-	// Shared remembers the service tokens that were used in the store, for several nodes.
+	// Shared remembers used service tokens in the store, for several nodes.
 	Shared bool
-	// SendCode, if not nil, sends a code to the address of an account whose second factor are codes
-	// sent by mail: see [credential.Store.NewFactorCode]. Its error is answered. Nil: nobody gets
-	// one, so those accounts need another factor, or an app password, to log in.
+	// SendCode, if not nil, mails a code to an account whose second factor is codes sent by mail:
+	// see [credential.Store.NewFactorCode]. Its error becomes the response. Nil: no codes are sent,
+	// so those accounts need another factor or an app password to log in.
 	SendCode func(ctx context.Context, a account.Account, code string) error
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
-	// Logger gets failures that a client is not told. Nil: silent.
+	// Logger logs failures that no response reports. Nil: nothing is logged.
 	Logger *slog.Logger
 }
 
-// OAuth knows the OAuth sessions of accounts; *provider.Provider of package xrpc/oauth/provider
-// does. Wherever a session of this package is good, so is one of those, with the permissions of its
-// Principal. It must be safe for concurrent use.
+// OAuth verifies OAuth sessions of accounts; *provider.Provider of package xrpc/oauth/provider
+// implements it. Such a session is accepted wherever a session of this package is, with the
+// permissions of its Principal. It must be safe for concurrent use.
 type OAuth interface {
-	// Authenticate is called for requests whose Authorization header has another scheme than Bearer
+	// Authenticate is called for requests whose Authorization header has a scheme other than Bearer
 	// and Basic. Its Principal has the credential auth.OAuthSession. It refuses accounts that are
 	// taken down.
 	Authenticate(r *xrpc.Request) (auth.Principal, error)
-	// Caller is a Principal of Authenticate as package account knows it: it is good as long as the
-	// session goes on.
+	// Caller returns the caller of a Principal of Authenticate, for package account. It is valid as
+	// long as the session exists.
 	Caller(p auth.Principal) account.Caller
 }
 
-// Resolver is what this package needs of an [identity.Resolver].
+// Resolver is the part of an [identity.Resolver] that this package uses.
 type Resolver = serviceauth.Resolver
 
-// Guesses counts passwords that are tried. It must be safe for concurrent use. Its errors are
-// answered, so they should be of type *xrpc.Error.
+// Guesses counts attempts to guess passwords. It must be safe for concurrent use. Its errors become
+// responses, so they should be *xrpc.Error.
 type Guesses interface {
-	// Password is called before a password is checked, and done after it. The account is a DID, or
-	// the name that was given if no account has it.
+	// Password is called before a password is checked, and done afterwards. account is a DID, or
+	// the given name if no account has it.
 	Password(r *xrpc.Request, account string) (done func(right bool), err error)
-	// Admin is called after the administrator's password was checked. Its error is answered even if
-	// the password is right.
+	// Admin is called after the administrator's password was checked. Its error becomes the
+	// response even if the password is right.
 	Admin(r *xrpc.Request, right bool) error
 }
 
@@ -136,7 +136,7 @@ type Sessions struct {
 // minKey is the length in bytes of the shortest key.
 const minKey = 16
 
-// New returns the sessions of a configuration. It panics if something that is required is missing.
+// New returns the sessions of a configuration. It panics if something required is missing.
 func New(cfg Config) *Sessions {
 	switch {
 	case cfg.Credentials == nil:
@@ -174,15 +174,15 @@ func New(cfg Config) *Sessions {
 	return s
 }
 
-// Config returns the configuration without its secrets, which are Key and AdminPassword, and with
-// the defaults filled in. Services beside the sessions take from it what they have in common.
+// Config returns the configuration with its defaults, without the secrets Key and AdminPassword.
+// Other services take their common settings from it.
 func (s *Sessions) Config() Config {
 	cfg := s.cfg
 	cfg.Key, cfg.AdminPassword = nil, ""
 	return cfg
 }
 
-// Routes are the methods: com.atproto.server.createSession, getSession, refreshSession,
+// Routes returns the methods com.atproto.server.createSession, getSession, refreshSession,
 // deleteSession, createAppPassword, listAppPasswords, revokeAppPassword and getServiceAuth.
 func (s *Sessions) Routes() []xrpc.Route {
 	user := s.User(RefuseTakenDown)
@@ -201,7 +201,7 @@ func (s *Sessions) Routes() []xrpc.Route {
 	}
 }
 
-// Unlimited lets passwords be guessed without any bound.
+// Unlimited is a [Guesses] without limits.
 type Unlimited struct{}
 
 // Password implements [Guesses].

@@ -16,7 +16,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
-// MaxPassword is the length in characters of the longest password that an account may be given.
+// MaxPassword is the maximum length in characters of a new password.
 const MaxPassword = 256
 
 // maxLoginPassword is the length in bytes beyond which no password is looked at: that of the
@@ -52,9 +52,9 @@ func (s *Sessions) started(ctx context.Context, a account.Account, x credential.
 }
 
 // Document returns an account's DID document as JSON, for the owner of a session. It returns nil if
-// the document cannot be resolved now, or if it names another server: clients send all further
-// requests to the server that the document names, and while an account moves, that server does not
-// know the session.
+// the document cannot be resolved now, or if it names another server. Clients send all further
+// requests to the server that the document names; during a migration, that server does not know the
+// session.
 func (s *Sessions) Document(ctx context.Context, did syntax.DID) data.Raw {
 	doc, err := s.resolver.ResolveDID(ctx, did)
 	if err != nil {
@@ -71,10 +71,10 @@ func (s *Sessions) Document(ctx context.Context, did syntax.DID) data.Raw {
 	return text
 }
 
-// CheckPassword checks a password of an account, which is named by DID, handle or e-mail address;
-// if apps is set, app passwords are good too. All methods that take a password call it, so that
-// guesses are counted together. A name that nobody has is counted too, and takes as long. A
-// password that is not good is [credential.ErrWrongPassword]. See [Answer].
+// CheckPassword checks a password of an account, given by DID, handle or e-mail address, or with
+// apps also an app password. All methods that take a password call it, so guesses are counted
+// together. Unknown names are counted too, and take equally long. For a wrong password the error is
+// [credential.ErrWrongPassword]. See [Answer].
 func (s *Sessions) CheckPassword(r *xrpc.Request, identifier, password string, apps bool) (credential.Proof, error) {
 	return s.check(r, identifier, password, apps, func(p credential.Proof) (credential.Proof, error) { return p, nil })
 }

@@ -56,8 +56,8 @@ func (s *Sessions) key(t *jwt.Token) (any, error) {
 	return s.cfg.Key, data.UnmarshalJSON(text, &struct{}{})
 }
 
-// Tokens returns the access token and the refresh token of a session. The account is as it was when
-// the session was opened or refreshed.
+// Tokens returns the access token and the refresh token of a session. a is the account at the time
+// when the session was opened or refreshed.
 func (s *Sessions) Tokens(a account.Account, x credential.Session) (access, refresh string, err error) {
 	scope := scopeAccess
 	switch {
@@ -89,7 +89,7 @@ func (s *Sessions) Tokens(a account.Account, x credential.Session) (access, refr
 // signatures reads tokens and checks their signatures, but no claims.
 var signatures = jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithoutClaimsValidation())
 
-// How many verified tokens are remembered, of up to how many bytes: at some 1 KiB a token.
+// Limits on the cache of verified tokens: their number and bytes, at some 1 KiB a token.
 const (
 	maxVerified      = 5000
 	maxVerifiedBytes = 1 << 10

@@ -10,16 +10,16 @@ import (
 	"strings"
 )
 
-// Brand is whose pages they are, and how they look. The zero value works.
+// Brand is the look of the pages, and the name of their operator. The zero value works.
 type Brand struct {
 	// Name is the name of the service. Empty: the host of the site.
 	Name string
-	// Logo is the address of a picture, or a path of this server.
+	// Logo is the URL of a picture, or a path on this server.
 	Logo string
-	// Accent is the colour of what is to be pressed, "#1d4ed8". The colour of text on it follows.
+	// Accent is the colour of buttons, "#1d4ed8". The colour of their text follows from it.
 	Accent string
-	// Home, Terms, Privacy and Support are addresses of pages, and Support may be a mailto:. Empty
-	// ones are left out.
+	// Home, Terms, Privacy and Support are URLs of pages; Support may be a mailto: URL. Empty ones
+	// are omitted.
 	Home, Terms, Privacy, Support string
 }
 
@@ -34,7 +34,7 @@ type look struct {
 
 const defaultAccent = "#1d4ed8"
 
-// Validate returns an error that says what is wrong.
+// Validate returns an error that names what is wrong.
 func (b Brand) Validate() error {
 	for name, s := range map[string]string{"Home": b.Home, "Terms": b.Terms, "Privacy": b.Privacy, "Support": b.Support, "Logo": b.Logo} {
 		if s == "" {
@@ -66,8 +66,8 @@ func newLook(b Brand) look {
 	return l
 }
 
-// StyleSheet returns the style sheet of the pages of a brand, for pages that look alike and are
-// made otherwise. The brand was validated.
+// StyleSheet returns the style sheet of a brand, for pages with the same look that do not use this
+// package. The brand must be valid.
 func StyleSheet(b Brand) string { return newLook(b).style }
 
 // parseColour reads a colour. Its parts are between 0 and 1.

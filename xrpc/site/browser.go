@@ -40,9 +40,9 @@ const (
 	maxAccounts = 16
 )
 
-// Browser is a browser, as its cookie names it.
+// Browser is a browser, identified by its cookie.
 type Browser struct {
-	// Name stays as long as the cookie.
+	// Name is constant as long as the cookie exists.
 	Name string
 	// secret is that of the cookie, and stale says that it was replaced.
 	secret string
@@ -53,13 +53,13 @@ type Browser struct {
 // deviceRecord is what is stored of a browser.
 type deviceRecord struct {
 	Version int `json:"version"`
-	// Secret is the hash of the cookie's secret, and Replaced are the hashes of earlier ones.
+	// Secret is the hash of the cookie's secret, and Replaced has the hashes of earlier ones.
 	Secret   string       `json:"secret"`
 	Replaced []replaced   `json:"replaced,omitempty"`
 	Accounts []syntax.DID `json:"accounts,omitempty"`
-	// Remember says that the cookie outlasts the browser's session.
+	// Remember is set if the cookie outlasts the browser's session.
 	Remember bool `json:"remember,omitempty"`
-	// Changed is when the secret last changed, and Seen when the browser last asked for a page.
+	// Changed is when the secret last changed, and Seen when the browser last requested a page.
 	Changed time.Time `json:"changed"`
 	Seen    time.Time `json:"seen,omitzero"`
 }
@@ -98,7 +98,8 @@ func (s *Site) newBrowser(w http.ResponseWriter) Browser {
 	return b
 }
 
-// Browser returns the browser of a request. One that has no good cookie gets one.
+// Browser returns the browser of a request. If the request has no valid cookie, the response sets
+// one.
 func (s *Site) Browser(w http.ResponseWriter, r *http.Request) (Browser, error) {
 	if b, ok := s.justMade(w); ok {
 		return b, nil

@@ -12,57 +12,58 @@ import (
 	"github.com/pdskit/pdskit/internal/digest"
 )
 
-// Handler serves an address.
+// Handler serves a path.
 type Handler struct {
-	// Action names what its form does, for Config.Limit. Empty: that is not asked.
+	// Action names the action of the form, for Config.Limit. Empty: it is not limited.
 	Action string
-	// Get shows a page; nil: the address only takes a form. Post takes a form that was checked to
-	// be one of this site from this browser; nil: there is none. The error of either is shown: see
+	// Get shows a page. Nil: the path only accepts a form. Post accepts a form, which was checked
+	// to be from this site and this browser. Nil: there is none. Errors of both are shown: see
 	// [Call.Fail].
 	Get, Post func(*Call) error
-	// Fetch answers the script of a page in JSON, instead of Post: to a form that was checked like
-	// those of people. The script gets the text of an error as the member "message".
+	// Fetch responds in JSON to the script of a page, instead of Post. The form is checked like any
+	// other. The script gets the text of an error as the member "message".
 	Fetch func(*Call) (any, error)
 }
 
-// Call is a request for a page, and its answer.
+// Call is a request for a page, with its response.
 type Call struct {
 	W http.ResponseWriter
 	R *http.Request
-	// Lang is the language of the answer: the browser's, unless it is changed.
+	// Lang is the language of the response: the browser's, unless it is changed.
 	Lang    Language
 	Browser Browser
-	// Form are the fields of a form: none is there twice.
+	// Form has the fields of a form. No field occurs twice.
 	Form url.Values
-	// Flow is what the request is about, as a text that goes from page to page and whose form
-	// tokens are good for it alone: of a form, the field "flow"; for pages without one, empty.
+	// Flow identifies the process that the request belongs to. It is passed from page to page, and
+	// form tokens are valid only for their flow. It is the field "flow" of a form, or empty for
+	// pages without one.
 	Flow string
 
 	site *Site
 	set  *Set
 }
 
-// Context is that of the request.
+// Context returns the context of the request.
 func (c *Call) Context() context.Context { return c.R.Context() }
 
-// Site is the site that the call is for.
+// Site returns the site of the call.
 func (c *Call) Site() *Site { return c.site }
 
-// Begin begins an answer with a page to a request that came some other way than to a Handler: the
-// headers are set. images are further sources of pictures for it: see [OriginOf]. Its Browser is
+// Begin prepares the response with a page to a request that did not come through a Handler: it sets
+// the headers. images are further origins of pictures for the page: see [OriginOf]. The Browser is
 // not known yet: see [Call.Know].
 func (s *Site) Begin(set *Set, w http.ResponseWriter, r *http.Request, images string) *Call {
 	s.headers(w.Header(), images)
 	return &Call{W: w, R: r, Lang: set.Language("", r.Header.Get("Accept-Language")), site: s, set: set}
 }
 
-// Know finds out from which browser the request is, and gives it a cookie if it has none.
+// Know identifies the browser of the request, and sets a cookie if it has none.
 func (c *Call) Know() (err error) {
 	c.Browser, err = c.site.Browser(c.W, c.R)
 	return err
 }
 
-// Serve returns what serves an address with the pages of a set.
+// Serve returns an http handler for a path, with the pages of a set.
 func (s *Site) Serve(set *Set, h Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		c := s.Begin(set, w, r, "")
@@ -186,7 +187,7 @@ func navigated(r *http.Request) error {
 	return nil
 }
 
-// Redirect leads to another page of this server: path begins with a slash.
+// Redirect redirects to another page of this server. path begins with a slash.
 func (c *Call) Redirect(path string) error {
 	c.W.Header().Set("Location", path)
 	c.W.WriteHeader(http.StatusSeeOther)

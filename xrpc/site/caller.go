@@ -15,20 +15,20 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// As says as what a browser is to act for an account.
+// As says in which role a browser acts for an account.
 type As struct {
-	// Request is the request of an app that it acts in. A sign-in that is good for one request is
-	// good in that. Empty: it acts in none, as on the account's own pages.
+	// Request is the app's request in which it acts. A sign-in for a single request is valid only
+	// there. Empty: none, as on the account's own pages.
 	Request string
-	// Fresh, if not 0, is how long ago the account's owner may have proved to be it: see ErrStale.
+	// Fresh, if not 0, is the maximum age of the owner's last proof of identity: see ErrStale.
 	Fresh time.Duration
 }
 
-// ErrStale: the account's owner must prove to be it once more, for what is to be done.
+// ErrStale: for this action, the account's owner must sign in again.
 var ErrStale = errors.New("site: the sign-in is too old for that")
 
-// Caller is who acts for an account in a browser. It is good as long as the account is signed in
-// there: otherwise its changes fail with account.ErrTokenRevoked, or ErrStale.
+// Caller returns the caller for an account in a browser. It is valid as long as the account is
+// signed in there. Otherwise its changes fail with account.ErrTokenRevoked or ErrStale.
 func (s *Site) Caller(b Browser, did syntax.DID, as As) account.Caller {
 	id := Hash(b.Name)
 	known := b.device != nil && !b.stale && slices.Contains(b.device.Accounts, did)
@@ -59,8 +59,8 @@ func (s *Site) Caller(b Browser, did syntax.DID, as As) account.Caller {
 // account's credentials: see [account.Kept]. No session of other packages has a colon in its name.
 func sessionName(id string) string { return "browser:" + id }
 
-// SignIn returns an account and its sign-in in a browser. The error is account.ErrTokenRevoked if
-// the account is not signed in there, or is signed in for one request of an app only.
+// SignIn returns an account and its sign-in in a browser. If the account is not signed in there, or
+// only for a single request of an app, the error is account.ErrTokenRevoked.
 func (s *Site) SignIn(ctx context.Context, b Browser, did syntax.DID) (a account.Account, in SignIn, err error) {
 	id := Hash(b.Name)
 	err = s.accounts.View(ctx, s.Caller(b, did, As{}), func(found account.Account, kv storage.KVReader) error {

@@ -1,6 +1,6 @@
-// Package site is what the pages of a server have in common, whoever makes them: how they look, in
-// which languages they speak, what protects them and their forms, and the browsers in which
-// accounts are signed in. Packages of pages stand on it, such as oauth/pages, and a host's own:
+// Package site is the common base of a server's pages: their look, languages, protection and forms,
+// and the browsers in which accounts are signed in. Packages of pages, such as oauth/pages, build
+// on it, and a host's own pages can:
 //
 //	//go:embed templates messages
 //	var files embed.FS
@@ -24,28 +24,29 @@
 //	<label for="name">{{.T "hello.name"}}</label><input type="text" id="name" name="name">
 //	{{template "wrong" (.Wrong "name")}}<button class="main">{{.T "hello.do"}}</button></form>{{end}}
 //
-// and its messages in messages/en.txt and the other five languages. Pages are made on the server
-// and work without scripts. They may run none but the one for passkeys, where a page has it: see
-// the Content-Security-Policy that they are sent with, and [PasskeyScript].
+// and its messages in messages/en.txt and the other five languages. Pages are rendered on the
+// server and work without scripts. The Content-Security-Policy allows only one script, for
+// passkeys, on pages that use it: see [PasskeyScript].
 //
 // # Browsers
 //
-// A browser is known by a cookie: a name, and a secret that changes with each sign-in. So a cookie
-// that somebody has planted or seen before is worth nothing after it. An earlier secret shows no
-// accounts, and ten minutes after it was replaced its use ends the browser's sign-ins, since it is
-// in two hands. A browser that nobody has signed in with is not stored.
+// A browser is identified by a cookie: a name, and a secret that changes with each sign-in. So a
+// cookie that an attacker has planted or seen becomes worthless at the next sign-in. An earlier
+// secret shows no accounts. If it is used later than ten minutes after it was replaced, the
+// browser's sign-ins end, since two parties have the cookie. A browser without sign-ins is not
+// stored.
 //
-// A sign-in is stored with its account. The transaction that makes it checks the password's proof
-// and the second factor once more. It ends with all else that a change of the account's credentials
-// ends: see package account. In a browser that is not to be remembered, it lasts a day, or is good
-// for the one request of an app that it was made for. What is done for an account in a browser is
-// done by [Site.Caller], which is looked at in the transaction that does it.
+// A sign-in is stored with its account. The transaction that creates it checks the proof of the
+// password and the second factor again. It ends when the account's credentials change: see package
+// account. In a browser that is not to be remembered, it lasts a day, or only for the app's request
+// for which it was made. Changes for an account in a browser use [Site.Caller], which is checked in
+// the transaction of the change.
 //
 // # Forms
 //
-// Every form has a token, which is made for one browser, one path and one flow: see [Call]. A form
-// must be sent with the server's own Origin, has at most 64 KiB, and no field twice. What a page
-// remembers for the next one travels in the forms, under a MAC for the browser: see [Sealer].
+// Every form has a token for one browser, one path and one flow: see [Call]. A form must be sent
+// with the server's own Origin, has at most 64 KiB, and no duplicate fields. Values that a page
+// passes to the next one are in the forms, with a MAC for the browser: see [Sealer].
 //
 // # What is stored
 //

@@ -10,13 +10,13 @@ import (
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
-// Error is an error that a person is shown: a message of the set, or, for what need not be
-// translated, a text in English.
+// Error is an error to show to the user: a message of the set or, if it need not be translated, a
+// text in English.
 type Error struct {
 	Status int
-	// Key is that of a message; Text is in English. One of them is set.
+	// Key is the key of a message; Text is in English. One of them is set.
 	Key, Text string
-	// Code is a short name of it for those who write programs. It may be empty.
+	// Code is a short name for programmers. It may be empty.
 	Code   string
 	Header http.Header
 }
@@ -26,31 +26,31 @@ func (e *Error) Error() string { return "site: " + e.Key + e.Text }
 // Refuse returns an error with a text in English.
 func Refuse(status int, text string) error { return &Error{Status: status, Text: text} }
 
-// Errors that are shown with messages that all sets have.
+// Errors that are shown with messages of this package.
 var (
-	// ErrForeign: another site has sent the form.
+	// ErrForeign: the form was sent by another site.
 	ErrForeign = &Error{Status: http.StatusForbidden, Key: "error.foreign"}
-	// ErrForm: the form was not made for this browser, or what is in it was changed.
+	// ErrForm: the form was not made for this browser, or its contents were changed.
 	ErrForm = &Error{Status: http.StatusForbidden, Key: "error.form"}
-	// ErrExpired: it took somebody too long.
+	// ErrExpired: the user took too long.
 	ErrExpired = &Error{Status: http.StatusBadRequest, Key: "error.expired"}
-	// ErrBusy: it may work in a moment.
+	// ErrBusy: a retry may succeed soon.
 	ErrBusy = &Error{Status: http.StatusServiceUnavailable, Key: "error.busy"}
 	// ErrTakenDown: the account was taken down.
 	ErrTakenDown = &Error{Status: http.StatusForbidden, Key: "error.takendown"}
-	// ErrNotOffered: the server does not do that.
+	// ErrNotOffered: the server does not support this.
 	ErrNotOffered = &Error{Status: http.StatusNotFound, Key: "error.notOffered"}
 	// ErrSignedOut: the sign-in has ended.
 	ErrSignedOut = &Error{Status: http.StatusUnauthorized, Key: "error.signedOut"}
-	// ErrTooMany: it was tried too often.
+	// ErrTooMany: there were too many attempts.
 	ErrTooMany = &Error{Status: http.StatusTooManyRequests, Key: "error.tooMany"}
 
 	errServer = &Error{Status: http.StatusInternalServerError, Key: "error.server"}
 )
 
-// Shown is what a person is shown of an error: an *Error, or what stands for errors of packages
-// account, credential, xrpc and limit. expected is false if the server itself failed, which belongs
-// in the log.
+// Shown returns the error to show to the user: err itself if it is an *Error, or the equivalent of
+// an error of packages account, credential, xrpc or limit. expected is false if the server itself
+// failed; such an error should be logged.
 func Shown(err error) (e *Error, expected bool) {
 	var busy *limit.Error
 	var method *xrpc.Error
@@ -86,7 +86,7 @@ type errorPage struct {
 	Message, Detail, Code string
 }
 
-// Fail answers with the page of an error: see [Shown].
+// Fail responds with the page of an error: see [Shown].
 func (c *Call) Fail(err error) {
 	e, expected := Shown(err)
 	if !expected {
@@ -95,7 +95,7 @@ func (c *Call) Fail(err error) {
 	c.ShowError(e)
 }
 
-// ShowError answers with the page of an error.
+// ShowError responds with the page of an error.
 func (c *Call) ShowError(e *Error) {
 	for name, v := range e.Header {
 		c.W.Header()[http.CanonicalHeaderKey(name)] = v

@@ -11,7 +11,7 @@ import (
 
 // Language is a language of a set.
 type Language struct {
-	// Tag is the language as HTML names it, Name as its speakers do.
+	// Tag is the language as HTML names it. Name is its name in the language itself.
 	Tag, Name string
 	messages  map[string]string
 }
@@ -35,8 +35,8 @@ func parseMessages(text string) (map[string]string, error) {
 	return out, nil
 }
 
-// Message returns the message of a key, or the key if there is none. The arguments are the names
-// and values of its placeholders: "{name}".
+// Message returns the message of a key, or the key if there is none. args are the names and values
+// of its placeholders: "{name}".
 func (l Language) Message(key string, args ...any) string {
 	text, ok := l.messages[key]
 	if !ok {
@@ -49,14 +49,13 @@ func (l Language) Message(key string, args ...any) string {
 	return strings.NewReplacer(pairs...).Replace(text)
 }
 
-// Has reports whether there is a message of a key.
+// Has reports whether there is a message for a key.
 func (l Language) Has(key string) bool { _, ok := l.messages[key]; return ok }
 
-// Keys are the keys of all messages, sorted.
+// Keys returns the keys of all messages, sorted.
 func (l Language) Keys() []string { return slices.Sorted(maps.Keys(l.messages)) }
 
-// Language chooses a language: the first of those that somebody wishes (see [Wishes]) that there
-// is, else English.
+// Language returns the first preferred language (see [Wishes]) that the set has, or English.
 func (s *Set) Language(locales, accept string) Language {
 	for _, tag := range Wishes(locales, accept) {
 		primary, _, _ := strings.Cut(strings.ToLower(tag), "-")
@@ -67,8 +66,8 @@ func (s *Set) Language(locales, accept string) Language {
 	return s.languages()[0]
 }
 
-// Wishes are the languages that somebody wishes, the best first: locales, which are tags of
-// languages (BCP 47) separated by spaces, and then what the browser accepts (Accept-Language).
+// Wishes returns the user's preferred languages in descending order: locales, which are language
+// tags (BCP 47) separated by spaces, and then those of the browser (Accept-Language).
 func Wishes(locales, accept string) (tags []string) {
 	tags = strings.Fields(Short(locales, 400))
 	type wish struct {

@@ -5,21 +5,21 @@ import (
 	"net/http"
 )
 
-// Page is what all pages have. What a template shows is a struct that embeds it: the template asks
-// it for messages, and for the fields that each form needs.
+// Page has the fields of all pages. The value that a template shows is a struct that embeds it. The
+// template gets messages from it, and the fields that each form needs.
 type Page struct {
 	// Title is the heading of the page.
 	Title string
-	// Status is that of the answer. 0: 200, or 422 if there are Problems.
+	// Status is the status of the response. 0: 200, or 422 if there are Problems.
 	Status int
-	// Problems are what is wrong with a form. They are listed at the top of the page, with links to
-	// the fields.
+	// Problems are the faults of a form. They are listed at the top of the page, with links to the
+	// fields.
 	Problems []Problem
 	Lang     Language
 	Brand    Brand
 	// Style is the path of the style sheet.
 	Style string
-	// Script is the path of the one script that the page may run: see [PasskeyScript]. Empty: it
+	// Script is the path of the only script that the page may run: see [PasskeyScript]. Empty: it
 	// may run none.
 	Script string
 	// Flow is that of the call: see [Call].
@@ -28,13 +28,13 @@ type Page struct {
 	token func(path string) string
 }
 
-// Problem is something that is wrong with a field: its id, and a text.
+// Problem is a fault of a field: the field's id, and a text.
 type Problem struct{ Field, Text string }
 
-// Wrong is what a template shows beside a field: see the template "wrong".
+// Wrong is the value that the template "wrong" shows beside a field.
 type Wrong = Problem
 
-// Page begins a page. title is the key of its title, with arguments as in [Page.T].
+// Page returns a new page. title is the key of its title, with arguments as in [Page.T].
 func (c *Call) Page(title string, args ...any) Page {
 	p := Page{Lang: c.Lang, Brand: c.site.cfg.Brand, Style: c.site.look.stylePath, Flow: c.Flow}
 	flow := c.Flow
@@ -43,20 +43,19 @@ func (c *Call) Page(title string, args ...any) Page {
 	return p
 }
 
-// T returns a message in the language of the page. The arguments are names and values of its
-// placeholders.
+// T returns a message in the language of the page. args are names and values of its placeholders.
 func (p *Page) T(key string, args ...any) string { return p.Lang.Message(key, args...) }
 
-// Hidden are the fields that no form goes without.
+// Hidden has the hidden fields that every form needs.
 type Hidden struct{ Token, Flow string }
 
-// Hidden returns them for the form that is sent to a path, for the template "hidden".
+// Hidden returns the hidden fields of a form that is sent to a path, for the template "hidden".
 func (p *Page) Hidden(path string) Hidden { return Hidden{p.token(path), p.Flow} }
 
-// Problem returns what is wrong with a field, or nothing.
+// Problem returns the text of a field's fault, or "".
 func (p *Page) Problem(field string) string { return p.Wrong(field).Text }
 
-// Wrong returns what is wrong with a field, for the template "wrong".
+// Wrong returns a field's fault, for the template "wrong".
 func (p *Page) Wrong(field string) Wrong {
 	for _, x := range p.Problems {
 		if x.Field == field {
@@ -66,17 +65,17 @@ func (p *Page) Wrong(field string) Wrong {
 	return Wrong{Field: field}
 }
 
-// Add adds a problem of a field.
+// Add adds a fault of a field.
 func (p *Page) Add(field, key string, args ...any) {
 	p.Problems = append(p.Problems, Problem{field, p.T(key, args...)})
 }
 
 func (p *Page) page() *Page { return p }
 
-// View is what a template shows: a pointer to a struct that embeds a Page.
+// View is a value that a template shows: a pointer to a struct that embeds a Page.
 type View interface{ page() *Page }
 
-// Show answers with a page: the template of a name, with a view.
+// Show responds with a page: the template with a name, showing a view.
 func (c *Call) Show(name string, v View) error {
 	var b bytes.Buffer
 	t := c.set.template(name)

@@ -14,27 +14,26 @@ var passkeyScript string
 // passkeyPath is where the script is. Its name changes with its text.
 var passkeyPath = "/site/passkey-" + Hash(passkeyScript)[:16] + ".js"
 
-// PasskeyScript is the path of the script by which a page asks for a passkey: see [Page]. What the
-// page must have for it is said at the beginning of passkey.js.
+// PasskeyScript returns the path of the script with which a page asks for a passkey: see [Page].
+// The beginning of passkey.js says what the page must contain.
 func PasskeyScript() string { return passkeyPath }
 
-// PasskeyForm is what the script must find in a form: the template "passkey" writes it as
-// attributes of the form's tag. The form has the template "passkey-problem" somewhere, and a button
+// PasskeyForm has the values that the script needs in a form. The template "passkey" writes them as
+// attributes of the form's tag. The form must contain the template "passkey-problem", and a button
 // with the id "passkey-button".
 //
 //	<form method="post" action="/path" {{template "passkey" (.PasskeyForm "get" "/options")}}>
 //	{{template "hidden" (.Hidden "/path")}}{{template "passkey-problem"}}
 //	<button id="passkey-button">…</button></form>
 type PasskeyForm struct {
-	// Ceremony is "get" or "create". Options is the path of a Handler with a Fetch, which returns
-	// what a passkey.Passkeys returns, and Token the token for it.
+	// Ceremony is "get" or "create". Options is the path of a Handler whose Fetch returns the
+	// options of a passkey.Passkeys. Token is the form token for that path.
 	Ceremony, Options, Token string
-	// What the script tells.
+	// Texts that the script shows.
 	Cancelled, Failed, Duplicate string
 }
 
-// PasskeyForm returns what a form for passkeys needs. options is a path as the server reads it,
-// without escapes.
+// PasskeyForm returns the values for a form. options is a path without escapes.
 func (p *Page) PasskeyForm(ceremony, options string) PasskeyForm {
 	return PasskeyForm{
 		Ceremony: ceremony, Options: (&url.URL{Path: options}).EscapedPath(), Token: p.token(options),

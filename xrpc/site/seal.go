@@ -12,24 +12,25 @@ import (
 
 func equal(a, b string) bool { return hmac.Equal([]byte(a), []byte(b)) }
 
-// Hash is what is stored, or named, of a secret: its SHA-256 in base64url.
+// Hash returns the SHA-256 hash of a secret in base64url. It is stored, or used as a name, instead
+// of the secret.
 func Hash(secret string) string {
 	return digest.Hash(secret)
 }
 
-// Sealer writes values into forms and links, under a MAC for one purpose and one browser. They can
-// be read there, but not changed, and no other browser can send them.
+// Sealer protects values in forms and links with a MAC for one purpose and one browser. The values
+// are readable, but cannot be changed or sent by another browser.
 type Sealer struct{ key []byte }
 
-// Sealer returns that of a purpose.
+// Sealer returns the sealer of a purpose.
 func (s *Site) Sealer(purpose string) Sealer {
 	return Sealer{digest.Derive(s.cfg.Secret, "pdskit pages: "+purpose)}
 }
 
-// Seal writes a value. It panics if the value has no JSON.
+// Seal encodes a value. It panics if the value has no JSON.
 func (x Sealer) Seal(b Browser, v any) string { return seal(x.key, b.Name, v) }
 
-// Open reads what Seal wrote for the same browser, and reports whether it is that.
+// Open decodes a text that Seal made for the same browser. It reports false for any other text.
 func (x Sealer) Open(b Browser, text string, v any) bool { return unseal(x.key, b.Name, text, v) }
 
 func seal(key []byte, device string, v any) string {

@@ -15,9 +15,9 @@ var sharedFiles embed.FS
 // tags are the languages that there are; the first one is that of browsers that want none of them.
 var tags = []string{"en", "de", "fr", "es", "ja", "pt"}
 
-// Set is the pages of one package: its templates and messages, with those that all packages have. A
-// page is parsed when it is first shown, and the languages with the first page, since most programs
-// that link pages show few of them. It is safe for concurrent use.
+// Set has the pages of one package: its templates and messages, and those of this package. Pages
+// and languages are parsed at their first use, since most programs show only few of them. It is
+// safe for concurrent use.
 type Set struct {
 	files     fs.FS
 	languages func() []Language
@@ -29,13 +29,14 @@ type Set struct {
 // NewSet returns the pages of a package. files has
 //
 //	templates/NAME.html   a page: {{define "body"}}…{{end}}
-//	templates/parts.html  templates that its pages have in common; it may be missing
+//	templates/parts.html  templates that its pages share; it may be missing
 //	messages/TAG.txt      the messages in a language, for each of the six
 //
 // The layout is that of this package, with its templates "hidden" and "wrong". A page, or
-// parts.html, may define "wide" as ` class="wide"`, and "nav" as what comes before the main part.
-// What is read panics if a file is malformed, a language is missing, or a message has a key that is
-// one of this package: files are embedded, so that is a mistake of the program. [Set.Check] finds
+// parts.html, may define "wide" as ` class="wide"`, and "nav" as the part before the main part.
+//
+// The first use panics if a file is malformed, a language is missing, or a message has the key of a
+// message of this package. Files are embedded, so that is a fault of the program. [Set.Check] finds
 // it in a test.
 func NewSet(files fs.FS) *Set {
 	set := &Set{files: files, templates: make(map[string]*template.Template)}
@@ -60,7 +61,7 @@ func readLanguages(files fs.FS) (list []Language, err error) {
 	return list, nil
 }
 
-// Check reads everything, and returns what is wrong with it.
+// Check reads all files, and returns an error that says what is wrong.
 func (s *Set) Check() error {
 	if _, err := readLanguages(s.files); err != nil {
 		return err
@@ -151,5 +152,5 @@ func readLanguage(files fs.FS, tag string) (l Language, err error) {
 	return l, nil
 }
 
-// Languages are the languages of the set, English first.
+// Languages returns the languages of the set, English first.
 func (s *Set) Languages() []Language { return s.languages() }

@@ -26,9 +26,9 @@ type signInRecord struct {
 	Version     int       `json:"version"`
 	At          time.Time `json:"at"`
 	Credentials int64     `json:"credentials,omitempty"`
-	// Request is the one that the sign-in is good for; empty: it is good for all.
+	// Request is the only request for which the sign-in is valid; empty: it is valid for all.
 	Request string `json:"request,omitempty"`
-	// Remember says that the browser remembers the account.
+	// Remember is set if the browser remembers the account.
 	Remember bool      `json:"remember,omitempty"`
 	Agent    string    `json:"agent,omitempty"`
 	Address  string    `json:"address,omitempty"`
@@ -36,20 +36,21 @@ type signInRecord struct {
 	Expires  time.Time `json:"expires"`
 }
 
-// SignIn is a sign-in of an account in a browser, as the account's owner is shown it.
+// SignIn is a sign-in of an account in a browser, as shown to the account's owner.
 type SignIn struct {
-	// ID names the browser to the account. Nothing can be done with it but to end the sign-in.
+	// ID identifies the browser to the account. It is no secret: it can only be used to end the
+	// sign-in.
 	ID string
-	// Since is when the account was first signed in there, and At when its owner last proved to be
-	// it.
+	// Since is when the account first signed in there. At is when its owner last proved to be the
+	// owner.
 	Since, At time.Time
-	// Agent is what the browser said of itself, and Address where it was, both at that time. Either
+	// Agent is the browser's User-Agent, and Address its network address, both at that time. Both
 	// may be empty.
 	Agent, Address string
-	// Remembered: the browser remembers the account.
+	// Remembered is set if the browser remembers the account.
 	Remembered bool
-	// Seen is when the browser last asked for a page here, for whichever of its accounts, to ten
-	// minutes. Only a list has it.
+	// Seen is when the browser last requested a page here, for any of its accounts, within ten
+	// minutes. It is set only in lists.
 	Seen time.Time
 }
 
@@ -60,11 +61,11 @@ type SignedIn struct {
 	// Credentials is the account's counter of credentials at the time of the sign-in. If the
 	// account's counter has another value now, the sign-in is no longer valid.
 	Credentials int64
-	// Request is the request of an app that the sign-in is good for; empty: it is good for all.
+	// Request is the only app's request for which the sign-in is valid; empty: it is valid for all.
 	Request string
 }
 
-// SignedIn are the accounts that are signed in in a browser.
+// SignedIn returns the accounts that are signed in in a browser.
 func (s *Site) SignedIn(ctx context.Context, b Browser) (list []SignedIn, err error) {
 	if b.device == nil || b.stale {
 		return nil, nil
@@ -103,18 +104,19 @@ func readSignIn(ctx context.Context, r storage.KVReader, id string) (x signInRec
 	return x, doc, nil
 }
 
-// Stay says for how long an account is signed in.
+// Stay says how long a sign-in lasts.
 type Stay struct {
-	// Remember: the browser remembers the account for 90 days.
+	// Remember makes the browser remember the account for 90 days.
 	Remember bool
-	// Request is the request of an app in which the account signs in. If it is not to be
-	// remembered, the sign-in is good for that request, for 15 minutes; without one, for a day.
+	// Request is the app's request in which the account signs in. Without Remember, the sign-in is
+	// valid only for that request, for 15 minutes. Without Request and Remember, it is valid for a
+	// day.
 	Request string
 }
 
-// Enter signs an account in in a browser, with what its owner has proved. It first writes to the
-// account, in a transaction that checks the proof once more, and then to the browser, which gets a
-// new secret. If the second write does not happen, nobody is signed in.
+// Enter signs an account in in a browser, with a proof of its owner. It first writes to the
+// account, in a transaction that checks the proof again, and then to the browser, which gets a new
+// secret. If the second write fails, nobody is signed in.
 func (s *Site) Enter(c *Call, proof credential.Proof, stay Stay) error {
 	ctx, did := c.Context(), proof.Account.DID
 	now := s.now().UTC().Truncate(time.Millisecond)
@@ -235,16 +237,15 @@ func (s *Site) Leave(ctx context.Context, b Browser, did syntax.DID) error {
 	})
 }
 
-// SignIns are the browsers in which accounts are signed in, without a Site: for a command line that
-// runs beside servers over the same store. It is safe for concurrent use.
+// SignIns lists and ends the sign-ins of accounts without a Site, for a command line that runs
+// beside servers over the same store. It is safe for concurrent use.
 type SignIns struct {
 	Accounts *account.Store
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
 
-// List returns the browsers in which an account is signed in, on the word of a caller, the latest
-// sign-in first.
+// List returns the browsers in which a caller's account is signed in, the latest sign-in first.
 func (x SignIns) List(ctx context.Context, who account.Caller) (list []SignIn, err error) {
 	now := time.Now()
 	if x.Now != nil {
@@ -285,7 +286,7 @@ func (x SignIns) List(ctx context.Context, who account.Caller) (list []SignIn, e
 	})
 }
 
-// End signs an account out in a browser: see [SignIn]. One that is not known is no error.
+// End signs the caller's account out in a browser: see [SignIn]. An unknown ID is not an error.
 func (x SignIns) End(ctx context.Context, who account.Caller, id string) error {
 	_, err := x.Accounts.Update(ctx, who, func(_ *account.Account, step *repo.Step) error {
 		step.Remove(devicePrefix + id)
@@ -304,7 +305,8 @@ func (s *Site) EndSignIn(ctx context.Context, who account.Caller, id string) err
 	return SignIns{s.accounts, s.now}.End(ctx, who, id)
 }
 
-// Address is the network address of who sends a request, without the port. It may be empty.
+// Address returns the network address of the sender of a request, without the port. It may be
+// empty.
 func Address(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {

@@ -16,31 +16,30 @@ import (
 
 // Config configures a Site. Credentials, Origin and Secret are required.
 type Config struct {
-	// Credentials are those of the accounts that sign in.
+	// Credentials are the credentials of the accounts that sign in.
 	Credentials *credential.Store
-	// Origin is that of the server, "https://pds.example.com". With http://, for development,
+	// Origin is the origin of the server, "https://pds.example.com". With http://, for development,
 	// cookies are sent without encryption.
 	Origin string
-	// Secret has at least 32 random bytes. All nodes of a server have the same. With another one,
-	// forms that people have open are void, and browsers in which nobody is signed in are
-	// forgotten.
+	// Secret has at least 32 random bytes. All nodes of a server have the same. If it changes, open
+	// forms become void, and browsers without sign-ins are forgotten.
 	Secret []byte
-	// Brand is how the pages look, and whose they are.
+	// Brand is the look of the pages, and the name of their operator.
 	Brand Brand
-	// NewDevice, if not nil, is called after somebody has signed in with a browser in which the
-	// account was not signed in before, in the goroutine that serves the request.
+	// NewDevice, if not nil, is called after a sign-in in a browser in which the account was not
+	// signed in before. It runs in the goroutine of the request.
 	NewDevice func(ctx context.Context, a account.Account, in SignIn)
-	// Limit, if not nil, bounds how often forms are sent. It is called with the Action of the
+	// Limit, if not nil, limits how often forms are sent. It is called with the Action of the
 	// form's Handler. Its error is shown: see [Call.Fail].
 	Limit func(r *http.Request, action string) error
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
-	// Logger gets failures that nobody is told. Nil: silent.
+	// Logger logs failures that no page shows. Nil: nothing is logged.
 	Logger *slog.Logger
 }
 
-// Site is what the pages of a server have in common. Make one with New. It is safe for concurrent
-// use, and several processes may have a Site over the same store.
+// Site is the common base of a server's pages. Make one with New. It is safe for concurrent use.
+// Several processes may have a Site over the same store.
 type Site struct {
 	cfg         Config
 	credentials *credential.Store
@@ -54,9 +53,9 @@ type Site struct {
 
 const minSecret = 32
 
-// New returns the site of a configuration, and sees to it that sign-ins end when an account's
-// credentials change. It panics if something that is required is missing, or the Brand is wrong
-// (see [Brand.Validate]). Call it once, before the accounts are used.
+// New returns the site of a configuration. It registers with the accounts, so that sign-ins end
+// when an account's credentials change. It panics if something required is missing, or if the Brand
+// is invalid (see [Brand.Validate]). Call it once, before the accounts are used.
 func New(cfg Config) *Site {
 	u, err := url.Parse(cfg.Origin)
 	switch {
@@ -95,22 +94,22 @@ func (s *Site) Mount(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+passkeyPath, serveFile("text/javascript", passkeyScript))
 }
 
-// Credentials are those of the configuration.
+// Credentials returns the credentials of the configuration.
 func (s *Site) Credentials() *credential.Store { return s.credentials }
 
-// Brand is that of the configuration, with a Name.
+// Brand returns the brand of the configuration, with a Name.
 func (s *Site) Brand() Brand { return s.cfg.Brand }
 
-// Origin is that of the server.
+// Origin returns the origin of the server.
 func (s *Site) Origin() string { return s.cfg.Origin }
 
-// Now is the time by the clock of the configuration.
+// Now returns the time of the configured clock.
 func (s *Site) Now() time.Time { return s.now() }
 
-// Logger is that of the configuration.
+// Logger returns the logger of the configuration.
 func (s *Site) Logger() *slog.Logger { return s.log }
 
-// Limit asks the limit of the configuration about an action that is no form's.
+// Limit calls the configured Limit for an action other than a form.
 func (s *Site) Limit(r *http.Request, action string) error { return s.cfg.Limit(r, action) }
 
 func (s *Site) secure() bool { return strings.HasPrefix(s.cfg.Origin, "https:") }
@@ -133,7 +132,7 @@ func (s *Site) headers(h http.Header, images string) {
 	}
 }
 
-// OriginOf is the origin of an https address, for a Content-Security-Policy; empty if it has none.
+// OriginOf returns the origin of an https URL, for a Content-Security-Policy, or "" if it has none.
 func OriginOf(s string) string {
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(strings.ToLower(u.Host), "abcdefghijklmnopqrstuvwxyz0123456789.-:") != "" {
@@ -142,7 +141,7 @@ func OriginOf(s string) string {
 	return "https://" + strings.ToLower(u.Host)
 }
 
-// WebLink returns an address that a page may link to, or nothing.
+// WebLink returns the URL if a page may link to it, or "".
 func WebLink(s string) string {
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
@@ -151,7 +150,7 @@ func WebLink(s string) string {
 	return u.String()
 }
 
-// Short is a text of a stranger, of at most n bytes.
+// Short truncates an untrusted text to at most n bytes.
 func Short(s string, n int) string {
 	s = strings.ToValidUTF8(s, "")
 	if len(s) > n {

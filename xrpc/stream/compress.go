@@ -5,14 +5,15 @@ import (
 	"strings"
 )
 
-// Compressor compresses the messages of a view with zstd. A [dictionary.Dictionary] is one. It must
-// be safe for concurrent use.
+// Compressor compresses the messages of a view with zstd. [dictionary.Dictionary] implements it. It
+// must be safe for concurrent use.
 //
 // [dictionary.Dictionary]: https://pkg.go.dev/github.com/pdskit/pdskit/xrpc/stream/dictionary
 type Compressor interface {
-	// ID is the number of the dictionary that frames need (RFC 8878, section 5); 0: they need none.
+	// ID returns the ID of the dictionary that frames need (RFC 8878, section 5), or 0 if they need
+	// none.
 	ID() uint32
-	// Bytes is the dictionary, which must not be changed.
+	// Bytes returns the dictionary. It must not be changed.
 	Bytes() []byte
 	// AppendFrame appends a message as one frame.
 	AppendFrame(dst, message []byte) []byte

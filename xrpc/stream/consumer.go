@@ -17,8 +17,8 @@ import (
 	"github.com/pdskit/pdskit/internal/sleep"
 )
 
-// ErrSequence: the numbers of a stream do not grow. Its server has lost track,
-// and a person has to decide what to do (Event Stream specification, Sequence Numbers).
+// ErrSequence: the sequence numbers of a stream do not increase. The server has lost its state, and
+// an operator has to decide what to do (Event Stream specification, Sequence Numbers).
 var ErrSequence = errors.New("stream: sequence number out of order")
 
 // ErrFrameSize: a frame is longer than Consumer.MaxFrame.
@@ -26,50 +26,50 @@ var ErrFrameSize = errors.New("stream: the frame is too long")
 
 // Consumer follows a stream. It is for one goroutine.
 type Consumer struct {
-	// URL is that of the subscription, with scheme http, https, ws or wss and
-	// without a cursor: "https://pds.example.com/xrpc/com.atproto.sync.subscribeRepos". It is
-	// required; another one ends the stream at once.
+	// URL is that of the subscription, with scheme http, https, ws or wss, and without a cursor:
+	// "https://pds.example.com/xrpc/com.atproto.sync.subscribeRepos". It is required. An invalid
+	// URL ends the stream at once.
 	URL string
-	// Cursor points to the sequence number of the last event seen, which moves with the
-	// stream. Nil: start with what comes next.
+	// Cursor points to the sequence number of the last event that was processed. It advances with
+	// the stream. Nil: start with the next new event.
 	Cursor *int64
-	// HTTP is the client for connecting. Nil: http.DefaultClient.
+	// HTTP makes the connections. Nil: http.DefaultClient.
 	HTTP *http.Client
-	// MaxFrame bounds the bytes of one frame. 0: 5 MiB. A longer one ends the connection, with
-	// ErrFrameSize.
+	// MaxFrame bounds the bytes of one frame. A longer one ends the connection with ErrFrameSize.
+	// 0: 5 MiB.
 	MaxFrame int64
-	// Large, if not nil, is asked before more than LargeFrame bytes of a frame are read, so that
-	// many consumers together need no more memory than there is: it waits until there is room.
-	// release is called when the frame is no longer needed. An error ends the connection.
+	// Large, if not nil, is called before more than LargeFrame bytes of a frame are read, and waits
+	// until there is memory for it. So it can bound the memory of many consumers together. release
+	// is called when the frame is no longer needed. An error ends the connection.
 	Large func(ctx context.Context) (release func(), err error)
-	// MaxDelay bounds the time between attempts to connect, which doubles from a
-	// quarter of a second. 0: 30 seconds.
+	// MaxDelay bounds the delay between attempts to connect, which begins at a quarter of a second
+	// and doubles. 0: 30 seconds.
 	MaxDelay time.Duration
-	// Idle is how long a connection may be silent. After half of it, the server is
-	// pinged. A frame that has begun must be there after the same time, whatever answers come
+	// Idle is how long a connection may be silent. After half of it, the consumer pings the server.
+	// A frame must be complete within this time after its beginning, even if other answers arrive
 	// meanwhile. 0: one minute.
 	Idle time.Duration
-	// Connected, if not nil, is called when a connection is open: what is written from then on
-	// comes over it.
+	// Connected, if not nil, is called when a connection is open. Events written from then on
+	// arrive over it.
 	Connected func()
-	// Retry, if not nil, is told of each lost or refused connection, and ends
-	// the stream by returning an error.
+	// Retry, if not nil, is called after each lost or refused connection. If it returns an error,
+	// the stream ends.
 	Retry func(error) error
 
 	buf     bytes.Buffer
 	release func() // what Large has returned; nil: nothing
 }
 
-// LargeFrame is how many bytes of a frame a Consumer reads without asking Large.
+// LargeFrame is how many bytes of a frame a Consumer reads without calling Large.
 const LargeFrame = 64 << 10
 
-// Frames yields the frames of the stream. When a connection breaks, it connects again, after the
-// last frame seen. The cursor moves when the body of the loop has ended for a frame, so a frame
-// that was not dealt with comes again. Frames of unknown operations are left out.
+// Frames yields the frames of the stream. If a connection breaks, it connects again and continues
+// after the last processed frame. The cursor advances when the loop body for a frame has ended, so
+// a frame that was not processed is yielded again. Frames with unknown operations are skipped.
 //
 // The stream ends with an error: the context's, that of Retry, an *Error that the server sent
-// (except ConsumerTooSlow, after which it connects again), ErrSequence, or ErrFrame. The frame of
-// an iteration is valid until the next.
+// (except ConsumerTooSlow, after which it connects again), ErrSequence, or ErrFrame. A frame is
+// valid until the next iteration.
 func (c *Consumer) Frames(ctx context.Context) iter.Seq2[Frame, error] {
 	return func(yield func(Frame, error) bool) {
 		if err := c.checkURL(); err != nil { // to try again would not help

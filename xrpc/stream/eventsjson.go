@@ -111,9 +111,9 @@ func errorMessage(e *Error) []byte {
 	return b
 }
 
-// EventMessages returns the messages that an [EventsView] sends for an event, not compressed: what
-// a dictionary is trained with. The error says what of the event cannot be shown, as with
-// Outbox.Skipped; the messages are then those that can.
+// EventMessages returns the uncompressed messages that an [EventsView] sends for an event, for
+// example to train a dictionary. The error says what of the event cannot be shown, as in
+// Outbox.Skipped; the messages are then the remaining ones.
 func EventMessages(e storage.Event) (messages [][]byte, err error) {
 	it, err := eventsItem(e)
 	for _, m := range it.messages {

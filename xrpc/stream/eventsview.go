@@ -24,29 +24,30 @@ const (
 
 // EventsView serves the log of an Outbox as version 2 of Jetstream does: the subscription
 // network.bsky.jetstream.subscribeEvents, with the framing of proposal 15 (subprotocol
-// "xrpc.v1.json"). There is a message for each record that a commit creates, updates or deletes,
-// and for each other event. Its numbers are those of the log, as in a [JSONView]. Messages are not
-// signed: to trust them is to trust this host.
+// "xrpc.v1.json"). It sends one message for each record that a commit creates, updates or deletes,
+// and one for each other event. Sequence numbers are those of the log, as in a [JSONView]. Messages
+// are not signed: whoever uses them trusts this host.
 //
-// Parameters of a connection are cursor (the first number wanted; 0: the oldest), kinds, dids,
+// The parameters of a connection are cursor (the first number wanted; 0: the oldest), kinds, dids,
 // collections, maxMessageSizeBytes and zstdDictionary. A cursor of 10^15 or more may be a time in
-// microseconds, which numbers of the log are close to: if it is too old, the stream begins with
-// #info OutdatedCursor and the oldest event. A smaller one that is too old is refused. Clients
-// send nothing.
+// microseconds, which the numbers of the log are close to: if it is too old, the stream begins with
+// #info OutdatedCursor and the oldest event. A smaller cursor that is too old is refused. Clients
+// send no messages.
 //
-// Jetstream has an archive besides, which this is not: the plan of what to fetch from there is
-// empty, so that clients subscribe at once.
+// Jetstream also has an archive, which this view does not have. Its plan of archive files is empty,
+// so that clients subscribe at once.
 //
-// Each event is encoded, and compressed, once for all subscribers. Fields must not change once it
-// is used. It is safe for concurrent use.
+// Each event is encoded, and compressed, once for all subscribers. Do not change the fields after
+// the first use. It is safe for concurrent use.
 type EventsView struct {
-	// Outbox has the log and the settings of connections. It is required. Its Close ends those of
-	// the view too, and they count towards its MaxSubscribers.
+	// Outbox has the log and the settings of connections. It is required. Its Close also ends the
+	// connections of the view, and its MaxSubscribers counts them.
 	Outbox *Outbox
-	// Window is the Outbox's, for the messages of the view. 0: 32 MiB, on WebAssembly 2 MiB.
+	// Window bounds the bytes of the view's newest messages in memory, as Outbox.Window does. 0: 32
+	// MiB, or 2 MiB on WebAssembly.
 	Window int
-	// Zstd compresses the messages of subscribers who ask for its dictionary. Nil, or one without a
-	// dictionary: there is no compression.
+	// Zstd compresses the messages of subscribers that request its dictionary. Nil, or one without
+	// a dictionary: there is no compression.
 	Zstd Compressor
 
 	once sync.Once
@@ -66,7 +67,7 @@ func (v *EventsView) init() {
 	})
 }
 
-// Subscribers returns how many there are.
+// Subscribers returns the number of subscribers of the view.
 func (v *EventsView) Subscribers() int {
 	v.init()
 	return v.feed.count()
@@ -175,7 +176,7 @@ func (q *eventsRequest) start(oldest int64) (after *int64, outdated bool, err er
 }
 
 // ServeHTTP serves the subscription: it accepts a WebSocket connection and sends the messages over
-// it. What it does not accept is answered with status 400 and InvalidRequest, CursorTooOld or
+// it. It refuses invalid requests with status 400 and the name InvalidRequest, CursorTooOld or
 // UnknownZstdDictionary.
 func (v *EventsView) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v.init()
@@ -244,7 +245,7 @@ func (v *EventsView) unknown(id uint64) string {
 	return fmt.Sprintf("there is no dictionary %d: the present one is %d", id, v.Zstd.ID())
 }
 
-// ServeDictionary answers network.bsky.jetstream.getZstdDictionary with the dictionary.
+// ServeDictionary serves network.bsky.jetstream.getZstdDictionary: it sends the dictionary.
 func (v *EventsView) ServeDictionary(w http.ResponseWriter, r *http.Request) {
 	v.init()
 	id := r.URL.Query().Get("id")
@@ -266,8 +267,8 @@ func (v *EventsView) ServeDictionary(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", noTime, bytes.NewReader(v.Zstd.Bytes()))
 }
 
-// ServePlan answers network.bsky.jetstream.planSnapshot with an empty plan, whatever the input:
-// there are no snapshots, only the stream.
+// ServePlan serves network.bsky.jetstream.planSnapshot with an empty plan for any input: there are
+// no snapshots, only the stream.
 func (v *EventsView) ServePlan(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Write([]byte(`{"plannedThroughSeq":0,"sealedTipSeq":0,"segments":[],"stats":{"segmentsExamined":0,"segmentsMatched":0,"blocksMatched":0,"entries":0}}`))

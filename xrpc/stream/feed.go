@@ -132,8 +132,8 @@ func (f *feed) pump(ctx context.Context, win *window) {
 	}
 }
 
-// A subscriber takes items from the window in batches of at most so many, and, unless one alone is
-// larger, so many bytes.
+// Limits on a batch of items that a subscriber takes from the window. A larger single item is a
+// batch by itself.
 const (
 	batchItems = 64
 	batchBytes = 256 << 10

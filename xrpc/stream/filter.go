@@ -55,7 +55,7 @@ type filterOptions struct {
 	MaxSize     int64    `json:"maxMessageSizeBytes"`
 }
 
-// What the filters of all subscribers may take of memory, and those of one network.
+// Limits on the memory of all subscribers' filters, and of those of one network.
 const (
 	filterBytes           = 64 << 20
 	filterBytesPerNetwork = 8 << 20

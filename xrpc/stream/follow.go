@@ -10,23 +10,22 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Follower follows the repositories of a host or relay through
-// com.atproto.sync.subscribeRepos: a Consumer whose frames are decoded and, if
-// wanted, verified. It is for one goroutine.
+// Follower follows the repositories of a host or relay through com.atproto.sync.subscribeRepos. It
+// is a [Consumer] that decodes frames and optionally verifies them. It is for one goroutine.
 type Follower struct {
 	Consumer
 	// Verifier checks #commit and #sync messages. Nil: they are only decoded.
 	Verifier *commit.Verifier
-	// States remembers what the messages of a repository must follow. Nil: memory,
-	// for as long as the Follower lives. It is not used without a Verifier.
+	// States stores the state of each repository, which its next message must follow. Nil: states
+	// are kept in memory with the Follower. It is used only with a Verifier.
 	States States
 }
 
-// States keeps the last accepted state of each repository.
+// States stores the last accepted state of each repository.
 type States interface {
-	// State returns the state of a repository; the zero State if it was not seen yet.
+	// State returns the state of a repository, or the zero State for a repository not seen before.
 	State(ctx context.Context, did syntax.DID) (commit.State, error)
-	// SetState replaces it.
+	// SetState replaces the state of a repository.
 	SetState(ctx context.Context, did syntax.DID, s commit.State) error
 }
 
@@ -40,18 +39,17 @@ type Message struct {
 	Account  *commit.Account
 	// Records are the records of a verified commit, by path.
 	Records map[string][]byte
-	// Resync: the repository's contents do not follow from its messages. It is to be
-	// fetched again, as is one of which the first message is not its first commit.
+	// Resync is set if the repository's contents do not follow from its messages, so that it must
+	// be fetched again. This includes a repository whose first message is not its first commit.
 	Resync bool
-	// Err says why nothing of the message is to be believed: it is malformed, or
-	// breaks a rule (*commit.RuleError).
+	// Err is set if no part of the message can be trusted: it is malformed, or breaks a rule
+	// (*commit.RuleError).
 	Err error
 }
 
-// Messages yields the messages of the stream. Those that are known to be out of date
-// (commit.ErrStale) are left out; those that are invalid have Err set. Apart from that, the rules
-// of Consumer.Frames hold. The state of a repository moves when the body of the loop has ended for
-// a message.
+// Messages yields the messages of the stream. Outdated ones (commit.ErrStale) are left out. Invalid
+// ones have Err set. Otherwise it behaves like Consumer.Frames. The state of a repository advances
+// when the loop body for a message has ended.
 func (f *Follower) Messages(ctx context.Context) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		if f.States == nil {

@@ -9,10 +9,10 @@ import (
 )
 
 var (
-	// ErrFrame: a frame is not what the specification says.
+	// ErrFrame: a frame does not conform to the specification.
 	ErrFrame = errors.New("stream: malformed frame")
-	// ErrUnknownOp: a frame is of an operation that the specification does not know (yet).
-	// Consumers are to ignore it.
+	// ErrUnknownOp: a frame has an operation that the specification does not define (yet).
+	// Consumers must ignore it.
 	ErrUnknownOp = errors.New("stream: frame of an unknown operation")
 )
 
@@ -24,7 +24,7 @@ type Frame struct {
 	Payload []byte // a map
 }
 
-// Error is the payload of an error frame, after which a stream ends.
+// Error is the payload of an error frame, which ends a stream.
 type Error struct {
 	Name    string
 	Message string
@@ -38,16 +38,16 @@ func (e *Error) Is(target error) bool {
 	return ok && t.Name == e.Name
 }
 
-// The errors by which an Outbox ends a stream.
+// Errors with which an Outbox ends a stream.
 var (
-	// ErrFutureCursor: the cursor is beyond the newest event.
+	// ErrFutureCursor: the cursor is greater than the newest sequence number.
 	ErrFutureCursor = &Error{"FutureCursor", "Cursor in the future."}
 	// ErrConsumerTooSlow: the consumer does not keep up with the events.
 	ErrConsumerTooSlow = &Error{"ConsumerTooSlow", "Stream consumer too slow"}
 )
 
-// OutdatedCursor is the name in the #info frame that tells a consumer that
-// events between its cursor and the next frame are no longer kept.
+// OutdatedCursor is the name in the #info frame that says that events between the cursor and the
+// next frame are no longer kept.
 const OutdatedCursor = "OutdatedCursor"
 
 // maxHeader bounds the bytes of a frame's header.
@@ -89,8 +89,8 @@ func infoFrame(name, message string) Frame {
 	return Frame{Kind: "#info", Payload: cbor.AppendText(b, message)}
 }
 
-// Decode reads a frame. A frame that carries an error gives that *Error, one of an unknown
-// operation ErrUnknownOp; all other errors are ErrFrame. The frame's Payload is part of b.
+// Decode reads a frame. A frame that carries an error gives that *Error. A frame with an unknown
+// operation gives ErrUnknownOp. All other errors are ErrFrame. The frame's Payload is part of b.
 func Decode(b []byte) (Frame, error) {
 	f, err := decode(b)
 	switch err.(type) {
@@ -195,8 +195,8 @@ func eachKey(b []byte, fn func(key string, r *cbor.Reader) error) error {
 }
 
 // EncodeEvent returns the frame of an event, as an [Outbox] sends it: a header, and the event's
-// payload with "seq" in its place among the keys. It is for servers that send frames without an
-// Outbox. An event whose payload is not a canonical map without "seq" gives storage.ErrCorrupt.
+// payload with "seq" inserted. It is for servers that send frames without an Outbox. If the payload
+// is not a canonical map without "seq", the error is storage.ErrCorrupt.
 func EncodeEvent(e storage.Event) ([]byte, error) {
 	r := cbor.NewReader(e.Payload)
 	n, err := r.Map()

@@ -11,40 +11,40 @@ import (
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
-// JSONView serves the log of an Outbox as JSON text, as Jetstream does in version 1: one message
-// for each record that a commit creates, updates or deletes, and for #identity and #account events.
-// #sync events are not shown. Messages are not signed: to trust them is to trust this host.
+// JSONView serves the log of an Outbox as JSON text, as version 1 of Jetstream does: one message
+// for each record that a commit creates, updates or deletes, and for each #identity and #account
+// event. #sync events are not shown. Messages are not signed: whoever uses them trusts this host.
 // [EventsView] is version 2.
 //
-// The log may be that of a host of accounts or of a relay. What of its events cannot be shown, such
-// as an operation without its record, is left out: see Outbox.Skipped. Records have their members
-// in the order of DAG-CBOR, as everywhere in this library. Jetstream sorts them by name, which
-// means the same in JSON; compressed with its dictionary, our order takes two per cent more bytes.
+// The log may be that of a PDS or of a relay. Parts of events that cannot be shown, such as an
+// operation without its record, are left out: see Outbox.Skipped. The members of records are in the
+// order of DAG-CBOR, as everywhere in this library. Jetstream sorts them by name, which means the
+// same in JSON. Compressed with its dictionary, our order takes two per cent more bytes.
 //
-// Parameters of the connection are wantedCollections (NSIDs, or prefixes such as
+// The parameters of a connection are wantedCollections (NSIDs, or prefixes such as
 // "app.bsky.feed.*"), wantedDids, maxMessageSizeBytes, requireHello, compress, and cursor, the
-// "time_us" of a message. It is that of the log's sequence numbers which belongs to the operation,
-// so that all messages have different ones, which grow, and a consumer that comes back with the
-// last one it has seen is shown that message again and misses nothing. A cursor from the future
-// means what comes next, one from before the log its beginning. A text message of type
-// "options_update", of up to 10 MB, changes the filters.
+// "time_us" of a message. Each message has its own "time_us", the sequence number of its operation,
+// and they increase. So a consumer that reconnects with the last one gets that message again and
+// misses nothing. A cursor in the future means the next new event; one older than the log means its
+// beginning. A text message of type "options_update", of up to 10 MB, changes the filters.
 //
-// Each event is encoded, and compressed with zstd, once for all subscribers. Nothing that a
-// subscriber sends is decompressed, except with Compress. Fields must not change once it is used.
-// It is safe for concurrent use.
+// Each event is encoded, and compressed with zstd, once for all subscribers. Messages from
+// subscribers are decompressed only with Compress. Do not change the fields after the first use. It
+// is safe for concurrent use.
 type JSONView struct {
-	// Outbox has the log and the settings of connections. It is required. Its Close ends those of
-	// the view too, and they count towards its MaxSubscribers.
+	// Outbox has the log and the settings of connections. It is required. Its Close also ends the
+	// connections of the view, and its MaxSubscribers counts them.
 	Outbox *Outbox
-	// Window is the Outbox's, for the messages of the view. 0: 32 MiB, on WebAssembly 2 MiB.
+	// Window bounds the bytes of the view's newest messages in memory, as Outbox.Window does. 0: 32
+	// MiB, or 2 MiB on WebAssembly.
 	Window int
-	// Zstd compresses the messages of subscribers who ask for that by "compress=true" or a header
-	// "Socket-Encoding: zstd", as the official Go client does. Nil: those are refused. Clients
-	// of version 1 know one dictionary only, that of Jetstream; frames that need none are read by
-	// all of them.
+	// Zstd compresses the messages of subscribers that request it by "compress=true" or a header
+	// "Socket-Encoding: zstd", as the official Go client does. Nil: such subscribers are refused.
+	// Clients of version 1 know only Jetstream's dictionary, but all of them can read frames that
+	// need no dictionary.
 	Zstd Compressor
-	// Compress allows subscribers to ask for permessage-deflate. Messages are
-	// compressed for each subscriber by itself, which costs far more than to send them.
+	// Compress lets subscribers negotiate permessage-deflate. Messages are then compressed
+	// separately for each subscriber, which costs far more than sending them.
 	Compress bool
 
 	once sync.Once
@@ -61,7 +61,7 @@ func (v *JSONView) init() {
 	})
 }
 
-// Subscribers returns how many there are.
+// Subscribers returns the number of subscribers of the view.
 func (v *JSONView) Subscribers() int {
 	v.init()
 	return v.feed.count()
@@ -113,8 +113,8 @@ func (v *JSONView) parse(r *http.Request) (q request, err error) {
 	return q, err
 }
 
-// ServeHTTP accepts a WebSocket connection and sends the messages over it. It refuses what it does
-// not understand with status 400 and plain text.
+// ServeHTTP accepts a WebSocket connection and sends the messages over it. It refuses invalid
+// requests with status 400 and plain text.
 func (v *JSONView) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v.init()
 	q, err := v.parse(r)

@@ -16,36 +16,36 @@ import (
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
-// Outbox serves an event log to subscribers. Events is required. Its fields must not change once it
-// is used. It is safe for concurrent use.
+// Outbox serves an event log to subscribers. Events is required. Do not change the fields after the
+// first use. It is safe for concurrent use.
 type Outbox struct {
-	// Events is the log. The first use of an Outbox without it panics.
+	// Events is the log. If it is nil, the first use panics.
 	Events storage.Events
-	// Window is how many bytes of the newest frames are kept in memory while
-	// anybody is subscribed. It is how far a live subscriber may lag. 0: 32 MiB,
-	// on WebAssembly 2 MiB.
+	// Window bounds the bytes of the newest frames that are kept in memory while there are
+	// subscribers. A live subscriber may fall behind by so much. 0: 32 MiB, or 2 MiB on
+	// WebAssembly.
 	Window int
-	// MaxSubscribers bounds how many there are over HTTP at a time. 0: 5,000. An eighth of them is
-	// kept for networks that have no other subscription, and one in 32 for privileged clients: see
-	// limit.Limiter.
+	// MaxSubscribers bounds the number of concurrent subscribers over HTTP. An eighth is reserved
+	// for networks that have no other subscription, and one in 32 for privileged clients: see
+	// limit.Limiter. 0: 5,000.
 	MaxSubscribers int
-	// MaxPerNetwork bounds how many of them are of one network: an IPv4 address or an IPv6 /64. It
-	// is that of a request's RemoteAddr, unless a limit.Limiter says otherwise. 0: 100; negative:
-	// no bound.
+	// MaxPerNetwork bounds the number of subscribers from one network: an IPv4 address or an IPv6
+	// /64. The network is that of the request's RemoteAddr, unless a limit.Limiter says otherwise.
+	// 0: 100; negative: no bound.
 	MaxPerNetwork int
-	// Ping is how long a connection is idle before the peer is pinged, who must answer
+	// Ping is how long a connection may be idle before the peer is pinged. The peer must answer
 	// within the same time. 0: 30 seconds.
 	Ping time.Duration
-	// WriteTimeout is how long a subscriber may take nothing of what it is sent. 0: 20 seconds.
+	// WriteTimeout is how long a subscriber may accept no data. 0: 20 seconds.
 	WriteTimeout time.Duration
-	// Empty, if not nil, is called when the last subscriber has left, those of JSON views not
-	// counted. It must not block.
+	// Empty, if not nil, is called when the last subscriber has left, not counting those of JSON
+	// views. It must not block.
 	Empty func()
-	// Skipped, if not nil, is called with an event that a JSON view does not show, or not all
-	// operations of, and why: the blocks have no record for an operation, for example, or the
-	// messages of this one event would be larger than 16 MiB. In the log of a relay, hosts can
-	// cause that; in a host's own, it means damage. Other events are not affected. It may be called
-	// more than once for an event, and must not block.
+	// Skipped, if not nil, is called with an event that a JSON view does not show completely, and
+	// the reason. For example, the blocks may lack an operation's record, or the messages of the
+	// event may exceed 16 MiB. In the log of a relay, hosts can cause this; in a host's own log, it
+	// means damage. Other events are not affected. Skipped may be called more than once for an
+	// event, and must not block.
 	Skipped func(e storage.Event, err error)
 
 	// These are made by init, and have locks of their own.
@@ -99,14 +99,14 @@ func frameItem(e storage.Event) (*item, error) {
 	return &item{seq: e.Seq, did: e.DID, messages: []message{{bytes: b}}}, nil
 }
 
-// Subscribers returns how many there are, not counting those of a JSON view.
+// Subscribers returns the number of subscribers, not counting those of JSON views.
 func (o *Outbox) Subscribers() int {
 	o.init()
 	return o.frames.count()
 }
 
-// Close ends all subscriptions. It waits, for a second or two, until the
-// connections are closed. Later subscriptions end at once.
+// Close ends all subscriptions. It waits up to about two seconds for the connections to close.
+// Later subscriptions end at once.
 func (o *Outbox) Close() error {
 	o.init()
 	o.mu.Lock()
@@ -120,10 +120,10 @@ func (o *Outbox) Close() error {
 	return nil
 }
 
-// Forget drops what is kept in memory of an account's events with numbers below before, for when
-// they have been deleted from the log: before is the number of the event that says so. Who is to be
-// sent them does not get them any more, but for one that is being sent just now. Later events of the
-// account are sent as all others.
+// Forget drops an account's events with numbers less than before from memory, after they were
+// deleted from the log. before is the number of the event that announces the deletion. Subscribers
+// no longer get the dropped events, except one that is just being sent. Later events of the account
+// are sent as usual.
 func (o *Outbox) Forget(did syntax.DID, before int64) {
 	o.init()
 	o.mu.Lock()
@@ -145,11 +145,10 @@ func (o *Outbox) attach(f *feed) {
 	}
 }
 
-// Subscribe yields the encoded frames of all events after the cursor, first
-// those of the past, then each as it comes; with a nil cursor, only those to come. It
-// ends with an error: the context's, ErrClosed, an error of the log, or an *Error for
-// which a frame should be sent (ErrFutureCursor, ErrConsumerTooSlow). The frames
-// are shared and must not be changed.
+// Subscribe yields the encoded frames of all events after the cursor: first the past ones, then
+// each new one. With a nil cursor it yields only new ones. It ends with an error: the context's,
+// ErrClosed, an error of the log, or an *Error that should be sent to the subscriber as a frame
+// (ErrFutureCursor, ErrConsumerTooSlow). Frames are shared and must not be changed.
 func (o *Outbox) Subscribe(ctx context.Context, cursor *int64) iter.Seq2[[]byte, error] {
 	o.init()
 	return func(yield func([]byte, error) bool) {
@@ -179,13 +178,13 @@ func (o *Outbox) Subscribe(ctx context.Context, cursor *int64) iter.Seq2[[]byte,
 // errGone: the subscriber takes no more.
 var errGone = errors.New("gone")
 
-// outdated is the frame for a subscriber that comes too late.
+// OutdatedFrame returns the #info frame for a subscriber whose cursor is older than the log.
 func OutdatedFrame() []byte {
 	return infoFrame(OutdatedCursor, "Requested cursor exceeded limit. Possibly missing events").Encode()
 }
 
-// ServeHTTP accepts a WebSocket connection and sends the stream over it. The
-// query parameter "cursor" is where it starts.
+// ServeHTTP accepts a WebSocket connection and sends the stream over it, from the query parameter
+// "cursor" on.
 func (o *Outbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	o.init()
 	cursor, err := parseCursor(r.URL.Query().Get("cursor"))

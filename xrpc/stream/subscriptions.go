@@ -12,23 +12,23 @@ import (
 	"time"
 )
 
-// Subscription describes a subscriber that has come by a WebSocket, for the operator of a host.
+// Subscription describes a subscriber over a WebSocket, for the operator of a host.
 type Subscription struct {
-	// ID names the subscription within its Outbox. It is never used again.
+	// ID identifies the subscription within its Outbox. IDs are not reused.
 	ID int64
-	// Address is the network address that it comes from, without a port, and Agent the User-Agent
-	// that it gives, of which at most 200 bytes are kept. The client may have made up both the
-	// Agent and, unless a limit.Proxies has set it, a port.
+	// Address is the subscriber's network address without a port. Agent is its User-Agent,
+	// truncated to 200 bytes. The client chooses Agent freely. It can also forge Address, unless a
+	// limit.Proxies has set that.
 	Address, Agent string
 	// JSON is set for a subscriber of a [JSONView].
 	JSON bool
-	// Since is when it came, and Cursor what it asked for; nil: what comes next.
+	// Since is when it connected. Cursor is the cursor that it sent; nil: the next new event.
 	Since  time.Time
 	Cursor *int64
-	// Seq is the number up to which it was sent all events; 0: it was sent none yet.
+	// Seq is the number up to which all events were sent; 0: none yet.
 	Seq int64
-	// Waiting is how many bytes of events in memory it was not sent yet. Past is set while it reads
-	// older ones, from the log, which are not counted.
+	// Waiting is how many bytes of events in memory were not sent yet. Past is set while the
+	// subscriber reads older events from the log, which Waiting does not count.
 	Waiting int64
 	Past    bool
 }
@@ -79,8 +79,8 @@ func (g *register) remove(p *present) {
 	delete(g.open, p.ID)
 }
 
-// Subscriptions returns the subscribers over HTTP, those of JSON views among them, the earliest
-// first. It costs as much as there are.
+// Subscriptions returns the subscribers over HTTP, including those of JSON views, earliest first.
+// Its cost depends on their number.
 func (o *Outbox) Subscriptions() []Subscription {
 	o.init()
 	g := &o.conns.register
@@ -97,8 +97,8 @@ func (o *Outbox) Subscriptions() []Subscription {
 	return list
 }
 
-// End ends a subscription, by its ID, within about a second. It reports whether there was such a
-// one. The client may come back: [Outbox.MaxPerNetwork] and a firewall keep it out.
+// End ends the subscription with an ID within about a second. It reports whether there was one. The
+// client may reconnect; [Outbox.MaxPerNetwork] and a firewall can prevent that.
 func (o *Outbox) End(id int64) bool {
 	o.init()
 	g := &o.conns.register

@@ -11,38 +11,38 @@ import (
 	"time"
 )
 
-// ErrClock: the clock cannot be trusted. The error that wraps it says why, and by how much.
+// ErrClock: the clock cannot be trusted. The wrapping error says why, and how wrong it is.
 var ErrClock = errors.New("timecheck: the clock cannot be trusted")
 
-// Log is what a Watch needs of a host's event log; storage.Events has it.
+// Log is the part of a host's event log that a Watch uses; storage.Events implements it.
 type Log interface {
-	// Bounds returns what the log spans. Newest is the greatest number ever assigned,
-	// which is at least the time in microseconds at which it was.
+	// Bounds returns the span of the log. newest is the greatest number ever assigned. It is not
+	// less than the time of its assignment in microseconds.
 	Bounds(ctx context.Context) (oldest, newest int64, err error)
 }
 
-// Watch watches a clock. The zero value watches only for jumps while it runs. It is safe for
-// concurrent use; its fields must not change once it is used.
+// Watch watches a clock. The zero value only detects jumps while it runs. It is safe for concurrent
+// use. Do not change its fields after the first use.
 type Watch struct {
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
-	// Servers are addresses, "https://plc.directory", whose Date headers are believed. They are
-	// asked with HEAD. None: there is nothing to compare the clock with but the log.
+	// Servers are URLs, "https://plc.directory", whose Date headers are trusted. They are requested
+	// with HEAD. None: the clock is compared only with the log.
 	Servers []string
-	// HTTP makes the requests. Nil: a client without redirects. Name only servers that the operator
-	// trusts.
+	// HTTP makes the requests. Nil: a client that follows no redirects and may connect to any
+	// address, since the operator trusts the servers.
 	HTTP *http.Client
-	// Log is the host's event log. Nil: it is not looked at.
+	// Log is the host's event log. Nil: it is not used.
 	Log Log
-	// Tolerance is how far the clock may be off. Receivers ignore what is more than five minutes
-	// ahead. 0: 2 minutes.
+	// Tolerance is how wrong the clock may be. Receivers ignore revisions that are more than five
+	// minutes ahead. 0: 2 minutes.
 	Tolerance time.Duration
-	// Interval is the time between checks, and Soon that while the clock is not trusted. 0: 10
-	// minutes, and 30 seconds.
+	// Interval is the time between checks, and Soon the time between checks while the clock is not
+	// trusted. 0: 10 minutes, and 30 seconds.
 	Interval, Soon time.Duration
-	// Timeout bounds one check, and for how long Check waits for the first one. 0: 5 seconds.
+	// Timeout bounds one check, and how long Check waits for the first one. 0: 5 seconds.
 	Timeout time.Duration
-	// Checked, if not nil, is told of each check. Calls do not overlap.
+	// Checked, if not nil, is called after each check. Calls do not overlap.
 	Checked func(Result)
 
 	once  sync.Once
@@ -58,28 +58,28 @@ type Watch struct {
 	passed time.Duration // since start, at the last check
 }
 
-// Result is what a check has found.
+// Result is the result of a check.
 type Result struct {
-	// Time is the clock's time of the check.
+	// Time is the time of the check by the clock.
 	Time time.Time
-	// Servers are the answers.
+	// Servers are the servers' answers.
 	Servers []Answer
-	// Ahead is how far the newest event of the log is ahead of the clock; 0 if it is not.
+	// Ahead is by how much the newest event of the log is ahead of the clock; 0 if it is not.
 	Ahead time.Duration
-	// Jump is how much more time has passed by the clock since the last check than in fact;
+	// Jump is by how much the clock has advanced more than the real time since the last check;
 	// negative: less. Jumps within the tolerance are 0.
 	Jump time.Duration
 	// Err is nil if the clock is trusted; otherwise it wraps ErrClock.
 	Err error
 }
 
-// Answer is what one server says of the clock.
+// Answer is one server's answer.
 type Answer struct {
 	Server string
-	// Offset is how far the clock is ahead of the server; negative: behind. It is good to a second
-	// or two.
+	// Offset is by how much the clock is ahead of the server; negative: behind. Its precision is a
+	// second or two.
 	Offset time.Duration
-	// Err: the server did not say.
+	// Err is set if there was no answer.
 	Err error
 }
 
@@ -107,8 +107,8 @@ func (w *Watch) now() time.Time {
 	return time.Now().Round(0) // without its monotonic reading, which does not follow the clock
 }
 
-// Run checks the clock at once and then from time to time, until the context ends, whose error it
-// returns.
+// Run checks the clock at once and then periodically, until the context ends. It returns the
+// context's error.
 func (w *Watch) Run(ctx context.Context) error {
 	w.init()
 	for {
@@ -133,10 +133,9 @@ func (w *Watch) Run(ctx context.Context) error {
 	}
 }
 
-// Check returns nil if the clock is trusted. It is for repo.Config.CheckClock. It answers from
-// memory, except that it waits for the first check, which it makes if Run has not yet, for no
-// longer than Timeout after the first use of the Watch, and makes another one if the clock has
-// jumped since the last.
+// Check returns nil if the clock is trusted. Use it as repo.Config.CheckClock. Usually it answers
+// from memory. If there was no check yet, it makes or awaits the first one, up to Timeout after the
+// first use of the Watch. If the clock has jumped since the last check, it makes another one.
 func (w *Watch) Check(ctx context.Context) error {
 	w.init()
 	w.mu.Lock()
@@ -190,14 +189,14 @@ func (w *Watch) checkJump(ctx context.Context) Result {
 	return w.run(ctx)
 }
 
-// Last returns what the last check found.
+// Last returns the result of the last check.
 func (w *Watch) Last() Result {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.last
 }
 
-// CheckNow makes a check, in no more than Timeout.
+// CheckNow makes a check, which takes at most Timeout.
 func (w *Watch) CheckNow(ctx context.Context) Result {
 	w.init()
 	w.check.Lock()

@@ -1,6 +1,6 @@
-// Package api has the methods of com.atproto as Go types: what they take and return, the names of
-// their errors, and functions that call them. Lexgen makes it from the schemas of package lexicon;
-// see package lexicon/gen for how names and types follow from them.
+// Package api has the methods of com.atproto as Go types: their parameters, inputs and outputs, the
+// names of their errors, and functions that call them. Lexgen generates it from the schemas of
+// package lexicon; see package lexicon/gen for the rules of names and types.
 //
 // A handler takes and returns these types:
 //
@@ -16,10 +16,10 @@
 //	out, err := api.ServerCreateSession(ctx, client, api.ServerCreateSessionInput{Identifier: "alice.example.com", Password: password})
 //	if errors.Is(err, &xrpc.Error{Name: api.ErrorAuthFactorTokenRequired}) { … }
 //
-// Of app.bsky there are the two methods for preferences, which a PDS serves itself. Preferences stay
-// the JSON that they are.
+// Of app.bsky it has the two methods for preferences, which a PDS serves itself. Preferences stay
+// JSON.
 //
-// The package imports neither net/http nor package xrpc, so that types can be used where there is no
+// The package imports neither net/http nor package xrpc, so the types can be used without a
 // network.
 package api
 

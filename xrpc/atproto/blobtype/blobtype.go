@@ -1,7 +1,7 @@
-// Package blobtype recognises the types of blobs by their first bytes, for Service.Sniff of package
-// atproto. It knows some 190 formats, among them those of today's cameras and browsers (HEIC, AVIF,
-// JPEG XL, Opus). It is a package of its own so that only hosts that want it link the library
-// behind it.
+// Package blobtype recognises the types of blobs from their first bytes, for Service.Sniff of
+// package atproto. It knows some 190 formats, including those of today's cameras and browsers
+// (HEIC, AVIF, JPEG XL, Opus). It is a separate package, so that only hosts that use it link its
+// library.
 package blobtype
 
 import (
@@ -11,8 +11,8 @@ import (
 	"github.com/gabriel-vasile/mimetype"
 )
 
-// Sniff returns the media type of a blob by its first 3072 bytes, without parameters, or
-// "application/octet-stream" if the format is unknown. For text (markup, JSON, programs) the answer
+// Sniff returns the media type of a blob from its first 3072 bytes, without parameters, or
+// "application/octet-stream" if the format is unknown. For text (markup, JSON, programs) the result
 // is a guess.
 func Sniff(head []byte) (mime string, guess bool) {
 	if isSVG(head) {

@@ -18,18 +18,18 @@ import (
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
-// Administration is what operators and moderators do to the accounts of a host. The methods of
-// com.atproto.admin, and the pages of the operator, are made of it, so that both keep the same
-// rules. Whoever has one has been let in already.
+// Administration has the operations of administrators and moderators on the accounts of a host. The
+// methods of com.atproto.admin and the operator's pages both use it, so they have the same rules.
+// It does not check who calls it.
 //
-// Each act is written to [Config.Audit], before it is tried. If that fails, it is not tried. Errors
-// are those that the methods answer: of type *xrpc.Error where a client is told something.
+// Each operation is written to Audit of [Config] before it is tried. If that fails, it is not
+// tried. Errors for clients are *xrpc.Error, as the methods return them.
 type Administration struct {
 	s   *Service
 	who audit.Actor
 }
 
-// Administration returns what somebody may do who is the administrator, or a moderator.
+// Administration returns the operations for an administrator or a moderator.
 func (s *Service) Administration(who audit.Actor) *Administration { return &Administration{s, who} }
 
 // administrator is who makes a request: the administrator, or the service that moderates.
@@ -67,7 +67,7 @@ func (a *Administration) act(ctx context.Context, action, subject, detail string
 	return err
 }
 
-// UpdateSubjectStatus takes an account, a record or a blob down or back up, and deactivates or
+// UpdateSubjectStatus takes an account, a record or a blob down or restores it, and deactivates or
 // activates an account.
 func (a *Administration) UpdateSubjectStatus(ctx context.Context, in api.AdminUpdateSubjectStatusInput) (out api.AdminUpdateSubjectStatusOutput, err error) {
 	var detail []string
@@ -120,7 +120,7 @@ func (a *Administration) SendEmail(ctx context.Context, in api.AdminSendEmailInp
 	})
 }
 
-// DeleteAccount deletes an account; one that is not there is no error.
+// DeleteAccount deletes an account. A missing one is not an error.
 func (a *Administration) DeleteAccount(ctx context.Context, did syntax.DID) error {
 	return a.act(ctx, api.AdminDeleteAccountNSID, string(did), "", func() error {
 		err := a.s.accounts.Delete(ctx, account.Trusted(did))
@@ -152,7 +152,8 @@ func (a *Administration) UpdateEmail(ctx context.Context, id syntax.AtIdentifier
 	})
 }
 
-// UpdateHandle is updateHandle without the rules for handles under the server's domains.
+// UpdateHandle changes the handle of an account, as updateHandle does, but without the rules for
+// handles under the server's domains.
 func (a *Administration) UpdateHandle(ctx context.Context, did syntax.DID, handle syntax.Handle) error {
 	return a.act(ctx, api.AdminUpdateAccountHandleNSID, string(did), string(handle), func() error {
 		s := a.s
@@ -175,7 +176,7 @@ func (a *Administration) UpdateHandle(ctx context.Context, did syntax.DID, handl
 	})
 }
 
-// UpdatePassword sets the password of an account, which ends its sessions.
+// UpdatePassword sets the password of an account and ends its sessions.
 func (a *Administration) UpdatePassword(ctx context.Context, did syntax.DID, password string) error {
 	return a.act(ctx, api.AdminUpdateAccountPasswordNSID, string(did), "", func() error {
 		if n := len([]rune(password)); n == 0 || n > session.MaxPassword {
@@ -189,7 +190,7 @@ func (a *Administration) UpdatePassword(ctx context.Context, did syntax.DID, pas
 	})
 }
 
-// SetInvites takes from an account the right to invite, or gives it back.
+// SetInvites disables or enables invite codes of an account.
 func (a *Administration) SetInvites(ctx context.Context, did syntax.DID, disabled bool) error {
 	action := api.AdminEnableAccountInvitesNSID
 	if disabled {
@@ -225,12 +226,12 @@ func (a *Administration) Invites(ctx context.Context, p api.AdminGetInviteCodesP
 	return a.s.getInviteCodes(ctx, nil, p)
 }
 
-// SubjectStatus says whether an account, a record or a blob is taken down.
+// SubjectStatus returns whether an account, a record or a blob is taken down.
 func (a *Administration) SubjectStatus(ctx context.Context, p api.AdminGetSubjectStatusParams) (api.AdminGetSubjectStatusOutput, error) {
 	return a.s.getSubjectStatus(ctx, nil, p)
 }
 
-// The names of acts that are no methods, in the audit trail.
+// Names in the audit trail of operations that are not methods.
 const (
 	ActSendPasswordReset = "send-password-reset"
 	ActResetFactors      = "reset-factors"
@@ -238,13 +239,13 @@ const (
 	ActTestMail          = "test-mail"
 )
 
-// SendPasswordReset mails the owner of an account a code to set another password.
+// SendPasswordReset mails the owner of an account a code to reset the password.
 func (a *Administration) SendPasswordReset(ctx context.Context, did syntax.DID) error {
 	return a.act(ctx, ActSendPasswordReset, string(did), "", func() error { return a.s.mailResetTo(ctx, did) })
 }
 
-// ResetFactors removes all second factors and passkeys of an account, whose owner has lost them. It
-// is kept with the account, too, and the owner is told by mail.
+// ResetFactors removes all second factors and passkeys of an account whose owner has lost them. The
+// reset is also recorded with the account, and the owner is notified by mail.
 func (a *Administration) ResetFactors(ctx context.Context, did syntax.DID) error {
 	return a.act(ctx, ActResetFactors, string(did), "", func() error {
 		_, err := a.s.credentials.ResetFactors(ctx, did, a.who.By)
@@ -252,13 +253,13 @@ func (a *Administration) ResetFactors(ctx context.Context, did syntax.DID) error
 	})
 }
 
-// EndSessions signs an account out everywhere. App passwords stay.
+// EndSessions signs an account out everywhere. App passwords stay valid.
 func (a *Administration) EndSessions(ctx context.Context, did syntax.DID) error {
 	return a.act(ctx, ActEndSessions, string(did), "", func() error { return a.s.credentials.EndSessions(ctx, account.Trusted(did)) })
 }
 
-// SendTestMail sends a message to an address. Its error, a *MailError, says what the mail server
-// has said.
+// SendTestMail sends a message to an address. Its error is a *MailError with the mail server's
+// response.
 func (a *Administration) SendTestMail(ctx context.Context, to string) error {
 	return a.act(ctx, ActTestMail, "", "", func() error {
 		if !validEmail(to) {
@@ -282,16 +283,15 @@ func (a *Administration) Takedowns(ctx context.Context, did syntax.DID, cursor s
 	return a.s.accounts.Takedowns(ctx, did, cursor, limit)
 }
 
-// Standing is an account with what belongs to it, in numbers.
+// Standing is an account with counts of what belongs to it.
 type Standing struct {
 	account.Account
-	// Factors are its second factors and passkeys, with what administrators have removed.
+	// Factors are its second factors and passkeys, and the resets by administrators.
 	Factors credential.FactorSet
-	// Sessions is how many sessions there are that began with a password, Apps how many OAuth
-	// sessions, AppPasswords how many app passwords.
+	// Sessions counts password sessions, Apps OAuth sessions, and AppPasswords app passwords.
 	Sessions, Apps, AppPasswords int
-	// Records and Blobs are how many there are in the repository, Missing how many of the blobs
-	// were not uploaded, and BlobBytes how much all blobs take.
+	// Records counts records, Blobs the blobs that they refer to, and Missing those of them that
+	// were not uploaded. BlobBytes is the total size of all blobs.
 	Records, Blobs, Missing int
 	BlobBytes               int64
 	// Rev is the revision of the repository.
@@ -303,8 +303,8 @@ type appSessions interface {
 	CountSessions(ctx context.Context, did syntax.DID) (int, error)
 }
 
-// Standing returns an account with its numbers. That costs a look at each of its blobs, and of its
-// records if its tree is not in memory. The error is account.ErrNotFound if there is none.
+// Standing returns an account with its counts. It reads the references to blobs and, if the tree is
+// not cached, the records. If there is no such account, the error is account.ErrNotFound.
 func (a *Administration) Standing(ctx context.Context, did syntax.DID) (st Standing, err error) {
 	s := a.s
 	if st.Account, err = s.accounts.ByDID(ctx, did); err != nil {

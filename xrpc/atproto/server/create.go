@@ -66,11 +66,11 @@ func (s *Service) admit(ctx context.Context, r *xrpc.Request, a account.Account)
 	return s.cfg.Policy.Admit(ctx, r, NewAccount{DID: a.DID, Handle: a.Handle, Email: a.Email, Invite: a.Invite})
 }
 
-// CreateAccount makes an account with a new did:plc at the operator's request: for the one user of
-// a server, or for users of another register. It does what the method createAccount does, with
-// these differences: it needs no invite code, does not ask Policy.Admit, and allows handles that
-// are reserved, short or long. It uses Handle, Email, Password and RecoveryKey of the input. A DID
-// is refused, since only its owner can bring it here. Errors are those of createAccount.
+// CreateAccount makes an account with a new did:plc for the operator, for example the only account
+// of a server, or accounts from another register. It works like the method createAccount, except
+// that it needs no invite code, does not call Policy.Admit, and allows handles that are reserved,
+// short or long. It uses Handle, Email, Password and RecoveryKey of the input. A DID is refused,
+// since only its owner can bring it here. Errors are those of createAccount.
 func (s *Service) CreateAccount(ctx context.Context, in api.ServerCreateAccountInput) (account.Account, error) {
 	if in.DID != "" {
 		return account.Account{}, xrpc.InvalidRequest("an account whose DID exists is made by its owner, with createAccount")

@@ -54,7 +54,7 @@ func (s *Service) ListAccounts(ctx context.Context, after time.Time, afterDID sy
 	return list, err
 }
 
-// Document returns an account's DID document and the handle that it claims.
+// Document returns an account's DID document, and the handle that it claims.
 func (s *Service) Document(ctx context.Context, did syntax.DID) ([]byte, syntax.Handle, error) {
 	doc, err := s.resolver.ResolveDID(ctx, did)
 	if err != nil {
@@ -65,8 +65,8 @@ func (s *Service) Document(ctx context.Context, did syntax.DID) ([]byte, syntax.
 	return text, handle, err
 }
 
-// ResolveHandle resolves a handle over the network. Under the server's own domains there are no
-// handles but those of accounts here, so it returns [atproto.ErrNoAccount] for them.
+// ResolveHandle resolves a handle over the network. Handles under the server's own domains exist
+// only for accounts here, so for those it returns [atproto.ErrNoAccount].
 func (s *Service) ResolveHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
 	if _, own := s.serviceLabel(h); own {
 		return "", atproto.ErrNoAccount

@@ -12,15 +12,15 @@ import (
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
-// SendCode sends a code that is a second factor: it is for [session.Config]. With Notices, the code
-// is on its way already.
+// SendCode mails a code that is a second factor. Use it in [session.Config]. With Notices it does
+// nothing, since they send the code.
 func (s *Service) SendCode(ctx context.Context, a account.Account, code string) error {
 	return s.sendToken(ctx, a, credential.ForSignIn, code)
 }
 
-// SignedIn tells the owner of an account by mail that somebody has signed in with a browser that is
-// new, and what that says of itself and where it was, besides whatever goes on. Without a Mailer,
-// and to accounts without an address, it sends nothing.
+// SignedIn notifies the owner of an account by mail of a sign-in with a new browser: agent and
+// address are those of the browser. The mail is sent in the background. Without a Mailer, or for an
+// account without an address, nothing is sent.
 func (s *Service) SignedIn(ctx context.Context, a account.Account, at time.Time, agent, address string) {
 	if s.cfg.Mailer == nil || a.Email == "" {
 		return
@@ -32,20 +32,20 @@ func (s *Service) SignedIn(ctx context.Context, a account.Account, at time.Time,
 	})
 }
 
-// AllowedApp is an app that was given permissions.
+// AllowedApp is an app that got permissions.
 type AllowedApp struct {
-	// Name is what people are shown of it, and ID its client_id.
+	// Name is the app's name for users, and ID its client_id.
 	Name, ID string
-	// May are its new permissions, in words.
+	// May are its new permissions in words.
 	May []string
 	At  time.Time
-	// Agent is what the browser said of itself in which it was allowed, and Address where it was.
+	// Agent and Address are those of the browser in which it was allowed.
 	Agent, Address string
 }
 
-// AppAllowed tells the owner of an account by mail that somebody has given an app permissions that
-// it did not have, besides whatever goes on. Without a Mailer, and to accounts without an address,
-// it sends nothing.
+// AppAllowed notifies the owner of an account by mail that an app got permissions that it did not
+// have. The mail is sent in the background. Without a Mailer, or for an account without an address,
+// nothing is sent.
 func (s *Service) AppAllowed(ctx context.Context, a account.Account, app AllowedApp) {
 	if s.cfg.Mailer == nil || a.Email == "" {
 		return

@@ -20,9 +20,8 @@ func (s *Service) activateAccount(ctx context.Context, r *xrpc.Request, _ xrpc.N
 	return out, s.Activate(ctx, s.sessions.By(r))
 }
 
-// Activate makes an account active again, on the word of its owner. If the account's DID document
-// does not name this server, as when the account lives elsewhere by now, the error is an
-// *xrpc.Error.
+// Activate makes an account active again, for its owner. If the account's DID document does not
+// name this server, for example because the account has moved away, the error is an *xrpc.Error.
 func (s *Service) Activate(ctx context.Context, who account.Caller) error {
 	// Whoever changed the document need not have told us.
 	s.resolver.Purge(syntax.AtIdentifier(who.DID))

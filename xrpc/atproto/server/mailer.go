@@ -9,51 +9,49 @@ import (
 	"github.com/pdskit/pdskit/repo"
 )
 
-// Mailer sends messages to the owners of accounts. Send returns once the message was accepted, not
-// once it has arrived. It must be safe for concurrent use.
+// Mailer sends messages to the owners of accounts. Send returns when the message was accepted, not
+// when it has arrived. It must be safe for concurrent use.
 type Mailer interface {
 	Send(ctx context.Context, m Mail) error
 }
 
-// Outbox is a Mailer that keeps messages until they are sent: Send returns once a message is
-// durable. It can also keep them in the atomic changes of accounts that cause them. Package
-// mailqueue has one.
+// Outbox is a Mailer that stores messages until they are sent: Send returns when a message is
+// durable. It can also store them in the atomic changes of accounts that cause them. Package
+// mailqueue implements it.
 type Outbox interface {
 	Mailer
-	// HasRoom returns an error if there is no room for so many messages more, else it counts them as
-	// sent. With 0, it says whether there is room for one.
+	// HasRoom returns an error if there is no room for this number of further messages; otherwise
+	// it counts them as sent. With 0, it only checks that there is room for one.
 	HasRoom(ctx context.Context, messages int) error
-	// Announce and Write are those of [credential.Notices], with a message in the place of a
-	// notice.
+	// Announce and Write are as in [credential.Notices], with a message instead of a notice.
 	Announce(ctx context.Context, did syntax.DID) (end func(), err error)
 	Write(step *repo.Step, m Mail) error
-	// Stats is how the messages fare that are kept.
+	// Stats returns counts of the stored messages.
 	Stats(ctx context.Context) (MailStats, error)
 }
 
-// MailKind is what a message is for.
+// MailKind is the purpose of a message.
 type MailKind string
 
-// The kinds of messages. All but FactorChanged, NewSignIn, NewApp and Plain have a
-// token.
+// Kinds of messages. All but FactorChanged, NewSignIn, NewApp and Plain have a token.
 const (
 	ConfirmEmail  MailKind = "confirm_email"
 	UpdateEmail   MailKind = "update_email"
 	ResetPassword MailKind = "reset_password"
 	DeleteAccount MailKind = "delete_account"
 	PLCOperation  MailKind = "plc_operation"
-	// SignIn has the code that is a second factor.
+	// SignIn has a code that is a second factor.
 	SignIn MailKind = "sign_in"
-	// FactorChanged tells of a second factor or passkey that was added, removed or used.
+	// FactorChanged says that a second factor or passkey was added, removed or used.
 	FactorChanged MailKind = "factor_changed"
-	// NewSignIn tells of a sign-in with a browser that is new to the account.
+	// NewSignIn says that somebody has signed in with a new browser.
 	NewSignIn MailKind = "new_sign_in"
-	// PasswordChanged, EmailChanged and AppPasswordMade tell of a password or an address that was
-	// changed, and an app password that was made. EmailChanged goes to the address before.
+	// PasswordChanged, EmailChanged and AppPasswordMade say that the password or address was
+	// changed, or an app password was made. EmailChanged is sent to the previous address.
 	PasswordChanged MailKind = "password_changed"
 	EmailChanged    MailKind = "email_changed"
 	AppPasswordMade MailKind = "app_password_made"
-	// NewApp tells of an app that was given permissions it did not have.
+	// NewApp says that an app got permissions that it did not have.
 	NewApp MailKind = "new_app"
 	// Plain is a message that the operator or a moderator wrote.
 	Plain MailKind = "plain"
@@ -62,40 +60,40 @@ const (
 // Mail is a message to the owner of an account. Subject and Text are ready to be sent. A Mailer may
 // also make its own from the other fields.
 type Mail struct {
-	// ID names the message, so that one that is sent twice after a failure can be recognised.
-	// Empty: it is sent only once.
+	// ID identifies the message, so that a message that is sent again after a failure can be
+	// recognised. Empty: it is sent only once.
 	ID   string
 	Kind MailKind
-	// To is a bare e-mail address, as the account's owner gave it.
+	// To is a bare e-mail address, as the account's owner entered it.
 	To     string
 	DID    syntax.DID
 	Handle syntax.Handle
-	// Token is what the owner is to enter. It is good for 15 minutes.
+	// Token is the code for the owner to enter. It is valid for 15 minutes.
 	Token string
-	// Subject and Text are plain text: in English, but for that of a Plain message.
+	// Subject and Text are plain text, in English except in a Plain message.
 	Subject, Text string
 }
 
-// MailError: a [Mailer] has failed.
+// MailError is an error of a [Mailer].
 type MailError struct{ Err error }
 
 func (e *MailError) Error() string { return "the message could not be sent: " + e.Err.Error() }
 
 func (e *MailError) Unwrap() error { return e.Err }
 
-// MailStats is how mail fares, since the service was made.
+// MailStats has counts of mail since the service was made.
 type MailStats struct {
-	// On reports whether there is a Mailer.
+	// On is set if there is a Mailer.
 	On bool
-	// Waiting is how many messages, and jobs that may send one, wait or are under way in the
+	// Waiting is the number of messages, and of jobs that may send one, that wait or run in the
 	// background.
 	Waiting int
-	// Sent and Failed count what this process has tried. One that failed may be tried again.
+	// Sent and Failed count the attempts of this process. A failed one may be repeated.
 	Sent, Failed int
-	// LastSent and LastFailed are when that was last; zero: never.
+	// LastSent and LastFailed are the times of the last success and failure; zero: never.
 	LastSent, LastFailed time.Time
-	// Dead is how many messages an [Outbox] has given up, and Oldest since when the first one waits
-	// that could be sent; zero: none does.
+	// Dead is the number of messages that an [Outbox] has given up. Oldest is since when the oldest
+	// message waits that could be sent; zero: none does.
 	Dead   int
 	Oldest time.Time
 }
@@ -121,7 +119,7 @@ func (s *Service) mailed(err error) {
 // statsTimeout bounds how long it takes to count what an Outbox keeps.
 const statsTimeout = 5 * time.Second
 
-// MailStats returns how mail fares.
+// MailStats returns counts of mail.
 func (s *Service) MailStats() (st MailStats) {
 	s.mailCount.mu.Lock()
 	st = s.mailCount.MailStats

@@ -154,12 +154,13 @@ func (s *Service) movedSession(ctx context.Context, proof credential.Proof) (out
 	return out, err
 }
 
-// ImportKeys returns the keys of which one must have signed a repository that is imported: the key
-// of the account here, and those that its DID document has or had, since servers may hand out what
-// was signed at a server before them. It is for atproto.Service.
+// ImportKeys returns the keys of which one must have signed an imported repository: the account's
+// key here, and all keys that its DID document has or had, since servers may hand out commits that
+// a previous server signed. It is for [atproto.Service].
 //
-// The document of a did:web may name the key here already. Then the key before is not known, and
-// there are no keys: the repository is not verified, and its owner may write to it anyway.
+// The document of a did:web may already name the key here. Then the previous key is unknown, and
+// ImportKeys returns none: the repository is not verified. That is safe, since its owner could
+// write the same records.
 func (s *Service) ImportKeys(ctx context.Context, did syntax.DID) ([]*crypto.PublicKey, error) {
 	signer, err := s.accounts.Signer(ctx, did)
 	if err != nil {

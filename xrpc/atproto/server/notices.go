@@ -13,9 +13,9 @@ import (
 	"github.com/pdskit/pdskit/repo/account/credential"
 )
 
-// Notices are those of a [credential.Config] that keep messages in Config.Outbox, in the atomic
-// changes that cause them. The service then sends none of them itself. It is to be called once,
-// before the service is used. It panics without an Outbox.
+// Notices returns notices for [credential.Config] that store messages in Config.Outbox, in the
+// atomic changes that cause them. The service then does not send those messages itself. Call it
+// once, before the service is used. It panics without an Outbox.
 func (s *Service) Notices() credential.Notices {
 	if s.cfg.Outbox == nil {
 		panic("server: Config.Outbox is missing: notices are kept there")
@@ -57,16 +57,16 @@ func (n notices) Write(ctx context.Context, step *repo.Step, x credential.Notice
 	return n.s.cfg.Outbox.Write(step, m)
 }
 
-// FactorChanged tells the owner of an account by mail what has happened to a second factor or
-// passkey, and the network address that did it, besides whatever goes on: it is for
-// [credential.Config]. Without a Mailer, and to accounts without an address, it sends nothing.
+// FactorChanged notifies the owner of an account by mail of a change of a second factor or passkey,
+// with the network address from which it was made. Use it in [credential.Config]. The mail is sent
+// in the background. Without a Mailer, or for an account without an address, nothing is sent.
 func (s *Service) FactorChanged(ctx context.Context, c credential.FactorChange) {
 	s.notify(ctx, c.Account, s.factorMail(ctx, c))
 }
 
-// Changed tells the owner of an account by mail that a password or an address was changed, or an
-// app password was made: it is for [credential.Config]. What tells of another address goes to the
-// one before. Without a Mailer, and to accounts without an address, it sends nothing.
+// Changed notifies the owner of an account by mail of a changed password or address, or a new app
+// password. Use it in [credential.Config]. A change of the address is sent to the previous one.
+// Without a Mailer, or for an account without an address, nothing is sent.
 func (s *Service) Changed(ctx context.Context, c credential.Change) {
 	s.notify(ctx, c.Account, s.changeMail(ctx, c))
 }

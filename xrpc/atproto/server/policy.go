@@ -13,44 +13,43 @@ import (
 
 // Policy says who may have an account here, and under which handles.
 type Policy struct {
-	// Domains are those under which accounts have handles. Each begins with a dot and is in lower
-	// case, as ".pds.example.com". An account may also have a handle of its own, which must resolve
+	// Domains are the domains of the accounts' handles. Each begins with a dot and is in lower
+	// case, such as ".pds.example.com". An account may also have another handle, which must resolve
 	// to its DID.
 	Domains []string
-	// MinLabel and MaxLabel are the lengths in characters of what a handle has in front of a
-	// domain. 0: 3 and 18, as clients expect.
+	// MinLabel and MaxLabel bound the number of characters before the domain. 0: 3 and 18, as
+	// clients expect.
 	MinLabel, MaxLabel int
-	// Reserved, if not nil, reports whether nobody may choose a label, in lower case. Nil:
-	// [ReservedLabel]. The administrator may give any.
+	// Reserved, if not nil, reports whether nobody may choose a label, given in lower case. The
+	// administrator may use any. Nil: [ReservedLabel].
 	Reserved func(label string) bool
-	// InviteRequired says that a new account needs an invite code.
+	// InviteRequired means that a new account needs an invite code.
 	InviteRequired bool
-	// InviteInterval is the time in which an account earns an invite code for others. 0: it earns
+	// InviteInterval is the time in which an account earns one invite code for others. 0: it earns
 	// none. See [account.Earning].
 	InviteInterval time.Duration
 	// InviteEpoch is when accounts began to earn codes.
 	InviteEpoch time.Time
-	// Admit, if not nil, decides about a new account after all other checks have passed. Its error
-	// is the answer: an *xrpc.Error is sent as it is, any other error gives status 500. If
-	// something fails after Admit, it may be called again for the same account. It is not called
-	// for an account that exists here and whose owner returns.
+	// Admit, if not nil, decides about a new account after all other checks have passed. An
+	// *xrpc.Error is sent as it is; any other error gives status 500. If something fails after
+	// Admit, it may be called again for the same account. It is not called for an existing account
+	// whose owner returns.
 	Admit func(ctx context.Context, r *xrpc.Request, n NewAccount) error
-	// PrivacyPolicy and TermsOfService are addresses of pages, and ContactEmail is the operator's
-	// address, for describeServer. Empty ones are left out.
+	// PrivacyPolicy and TermsOfService are URLs of pages, and ContactEmail is the operator's
+	// address, for describeServer. Empty ones are omitted.
 	PrivacyPolicy, TermsOfService, ContactEmail string
 }
 
-// NewAccount is what somebody asks for.
+// NewAccount describes a requested account.
 type NewAccount struct {
-	// DID is that of an account that moves here, by the word of its owner. It is empty for a new
-	// identity.
+	// DID is the account that its owner wants to move here. It is empty for a new identity.
 	DID    syntax.DID
 	Handle syntax.Handle
 	Email  string
 	Invite string // code; empty unless one is required
 }
 
-// Validate returns an error that says what is wrong. A Policy without Domains is valid.
+// Validate returns an error that names what is wrong. A Policy without Domains is valid.
 func (p *Policy) Validate() error {
 	for _, domain := range p.Domains {
 		name, dot := strings.CutPrefix(domain, ".")
@@ -76,9 +75,8 @@ func (p *Policy) reserved(label string) bool {
 	return ReservedLabel(label)
 }
 
-// ReservedLabel reports whether a label, in lower case, is one that strangers should not have under
-// a server's domain: a name of a mail box, a host or an office that people trust (RFC 2142 and
-// common usage).
+// ReservedLabel reports whether a label, given in lower case, is reserved: the name of a mailbox,
+// host or office that users trust (RFC 2142 and common usage).
 func ReservedLabel(label string) bool { return reservedLabels[label] }
 
 var reservedLabels = func() map[string]bool {

@@ -10,7 +10,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
-// Routes are all methods of the service: those of Accounts, Identity, Admin and Moderation.
+// Routes returns all methods of the service: those of Accounts, Identity, Admin and Moderation.
 func (s *Service) Routes() []xrpc.Route {
 	return slices.Concat(s.Accounts(), s.Identity(), s.Admin(), s.Moderation())
 }
@@ -21,8 +21,9 @@ func route(nsid string, who xrpc.Authenticator, h xrpc.Handler, needs ...auth.Pe
 	return xrpc.Route{NSID: nsid, Auth: who, Handler: h, Needs: needs}
 }
 
-// Accounts are the methods by which people make and manage their accounts: com.atproto.server,
-// without the methods of package session, and com.atproto.temp.checkSignupQueue.
+// Accounts returns the methods with which users create and manage their accounts:
+// com.atproto.server, without the methods of package session, and
+// com.atproto.temp.checkSignupQueue.
 func (s *Service) Accounts() []xrpc.Route {
 	user, evenTakenDown, admin := s.sessions.User(session.RefuseTakenDown), s.sessions.User(session.AcceptTakenDown), s.sessions.Admin
 	return []xrpc.Route{
@@ -47,8 +48,8 @@ func (s *Service) Accounts() []xrpc.Route {
 	}
 }
 
-// Identity are the methods of com.atproto.identity that change something: handles, and the
-// documents of accounts whose DID is a did:plc.
+// Identity returns the methods of com.atproto.identity that change handles, and the documents of
+// accounts with a did:plc.
 func (s *Service) Identity() []xrpc.Route {
 	user, evenTakenDown := s.sessions.User(session.RefuseTakenDown), s.sessions.User(session.AcceptTakenDown)
 	return []xrpc.Route{
@@ -60,8 +61,8 @@ func (s *Service) Identity() []xrpc.Route {
 	}
 }
 
-// Admin are the methods of com.atproto.admin by which the operator changes accounts and invites,
-// and by which moderators look at them.
+// Admin returns the methods of com.atproto.admin with which the operator changes accounts and
+// invite codes, and with which moderators see them.
 func (s *Service) Admin() []xrpc.Route {
 	moderator, admin := s.sessions.Moderator(), s.sessions.Admin
 	return []xrpc.Route{
@@ -79,7 +80,7 @@ func (s *Service) Admin() []xrpc.Route {
 	}
 }
 
-// Moderation are the methods by which moderators take down accounts, records and blobs.
+// Moderation returns the methods with which moderators take down accounts, records and blobs.
 func (s *Service) Moderation() []xrpc.Route {
 	moderator := s.sessions.Moderator()
 	return []xrpc.Route{

@@ -1,9 +1,8 @@
-// Package server serves the accounts of a host over HTTP: how they are made, moved, changed and
-// deleted (com.atproto.server), the changes of their identities (com.atproto.identity), and what
-// the operator and the moderator do to them (com.atproto.admin).
+// Package server serves the accounts of a host over HTTP: it creates, moves, changes and deletes
+// them (com.atproto.server), changes their identities (com.atproto.identity), and has the methods
+// of operators and moderators (com.atproto.admin).
 //
-// It stands beside package atproto, which serves the repositories, and package session, which
-// serves the logins:
+// Package atproto serves the repositories, and package session the logins:
 //
 //	sessions := session.New(session.Config{Credentials: credentials, Key: key, ServiceDID: did, URL: url})
 //	svc := server.New(server.Config{
@@ -16,8 +15,7 @@
 //	srv.Handle(sessions.Routes()...)
 //	srv.Handle(svc.Routes()...)
 //
-// A Service is also what package atproto asks about accounts: it is an [atproto.Directory], and has
-// an ImportKeys method.
+// A Service is also the [atproto.Directory] of package atproto, and has its ImportKeys.
 //
 // Behaviour follows the official server down to error names and messages, since clients branch on
 // them.
@@ -43,55 +41,54 @@ import (
 
 // Config configures a Service. Sessions, Directory and RotationKeys are required.
 type Config struct {
-	// Sessions are the sessions of the accounts. Accounts, address, resolver, clock and logger are
-	// those of its configuration.
+	// Sessions are the sessions of the accounts. The service uses the accounts, URL, resolver,
+	// clock and logger of their configuration.
 	Sessions *session.Sessions
 	// Directory is the did:plc directory. &identity.PLCClient{} is the public one.
 	Directory Directory
-	// RotationKeys sign operations of accounts' did:plc. The first one is that of new DIDs. While
-	// keys are exchanged, DIDs may have any of them.
+	// RotationKeys sign operations of accounts' did:plc. New DIDs get the first one. While keys are
+	// being replaced, DIDs may have any of them.
 	RotationKeys []crypto.Signer
-	// RecoveryKey is a did:key that new DIDs have as a rotation key before the server's own. Empty:
+	// RecoveryKey is a did:key that new DIDs get as a rotation key above the server's own. Empty:
 	// none.
 	RecoveryKey string
-	// Mailer sends messages to the accounts' owners. Nil: methods that need one answer with status
+	// Mailer sends messages to the accounts' owners. Nil: methods that need it respond with status
 	// 501.
 	Mailer Mailer
-	// Outbox, if not nil, keeps messages until the Mailer has taken them, so that what is sent
-	// survives the process. Without it, they are sent at once, or besides the answer. If the
-	// accounts' credentials have the service's Notices, messages are kept in the atomic changes
-	// that cause them.
+	// Outbox, if not nil, stores messages until the Mailer has accepted them, so that mail survives
+	// a crash. Without it, mail is sent at once, or in the background. If the accounts' credentials
+	// use the service's Notices, messages are stored in the atomic changes that cause them.
 	Outbox Outbox
 	// Policy says who may have an account. Its zero value lets everybody have one, but without
-	// Domains there are no handles for new ones.
+	// Domains new accounts need handles of their own.
 	Policy Policy
 	// CheckClock, if not nil, refuses new accounts while the clock is not trusted, before a DID is
-	// registered for nothing. It should be the same as [repo.Config.CheckClock].
+	// registered in vain. It should be that of [repo.Config].
 	CheckClock func(ctx context.Context) error
-	// ResetDelay is how long requestPasswordReset takes, whether there is such an account or not.
-	// It should be long enough for the mail to be on its way in most cases, so that what a client
-	// says of it is true. 0: 500 ms; negative: no time.
+	// ResetDelay is how long requestPasswordReset takes, whether the account exists or not, so that
+	// the time does not reveal it. The mail should usually have been sent by then. 0: 500 ms;
+	// negative: no delay.
 	ResetDelay time.Duration
-	// Audit, if not nil, keeps what administrators and moderators do. What cannot be written there
-	// is not done.
+	// Audit, if not nil, records the operations of administrators and moderators. If that fails,
+	// the operation is not done.
 	Audit *audit.Log
 }
 
-// Directory is a did:plc directory, as [identity.PLCClient] is one. It must be safe for concurrent
-// use. The errors are those of that client.
+// Directory is a did:plc directory; [identity.PLCClient] implements it. It must be safe for
+// concurrent use. Errors must be those of that client.
 type Directory interface {
 	// Data returns the present state of a DID.
 	Data(ctx context.Context, did syntax.DID) (*identity.PLCData, error)
 	// Last returns the last operation of a DID.
 	Last(ctx context.Context, did syntax.DID) (*identity.PLCOperation, error)
-	// Log returns the operations of a DID, the first one first.
+	// Log returns the operations of a DID, oldest first.
 	Log(ctx context.Context, did syntax.DID) ([]*identity.PLCOperation, error)
 	// Submit adds an operation.
 	Submit(ctx context.Context, did syntax.DID, op *identity.PLCOperation) error
 }
 
-// Resolver resolves what others say of identities. [identity.Resolver] is one. The Resolver of
-// [session.Config] must be one too.
+// Resolver resolves identities; [identity.Resolver] implements it. The Resolver of [session.Config]
+// must implement it too.
 type Resolver interface {
 	session.Resolver
 	ResolveHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error)
@@ -118,7 +115,7 @@ type Service struct {
 	notices     bool // tokens and changes are written to the Outbox: see Notices
 }
 
-// New returns the service of a configuration. It panics if something that is required is missing.
+// New returns the service of a configuration. It panics if something required is missing.
 func New(cfg Config) *Service {
 	switch {
 	case cfg.Sessions == nil:
@@ -158,6 +155,6 @@ func New(cfg Config) *Service {
 	return s
 }
 
-// Close lets mail that is under way be sent until the context ends. Methods that send mail besides
-// their answer are busy from then on.
+// Close waits until mail in progress is sent, or the context ends. Methods that send mail in the
+// background respond that they are busy from then on.
 func (s *Service) Close(ctx context.Context) { s.post.close(ctx) }

@@ -12,7 +12,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
-// SignUp is what somebody asks for who makes an account with a new identity.
+// SignUp is a request for an account with a new identity.
 type SignUp struct {
 	Handle   syntax.Handle // under one of the server's domains
 	Email    string
@@ -20,19 +20,18 @@ type SignUp struct {
 	Invite   string // code; empty unless one is required
 }
 
-// ErrEmail says that a text is no e-mail address that the server takes.
+// ErrEmail: a text is not an e-mail address, or the server does not accept it.
 var ErrEmail error = errEmail
 
-// Policy says who may have an account.
+// Policy returns the configured policy.
 func (s *Service) Policy() Policy { return s.cfg.Policy }
 
 // SendsMail reports whether the server sends mail.
 func (s *Service) SendsMail() bool { return s.cfg.Mailer != nil }
 
-// SignUp makes an account with a new did:plc, as createAccount does, but opens no session: it is
-// for pages. r is the request of the page. Errors are [account.ErrHandleTaken],
-// [account.ErrEmailTaken], [account.ErrInvite], [ErrEmail], or another *xrpc.Error whose Name says
-// what is wrong.
+// SignUp makes an account with a new did:plc, as createAccount does, but opens no session. It is
+// for pages; r is the page's request. Errors are [account.ErrHandleTaken], [account.ErrEmailTaken],
+// [account.ErrInvite], [ErrEmail], or another *xrpc.Error whose Name is the reason.
 func (s *Service) SignUp(ctx context.Context, r *xrpc.Request, in SignUp) (account.Account, error) {
 	if s.cfg.CheckClock != nil { // before a DID is registered for nothing
 		if err := s.cfg.CheckClock(ctx); err != nil {
@@ -66,8 +65,8 @@ func (s *Service) SignUp(ctx context.Context, r *xrpc.Request, in SignUp) (accou
 	return a, err
 }
 
-// CheckHandle returns an error if a new account cannot have a handle: [account.ErrHandleTaken], or an
-// *xrpc.Error. It may be taken by the time that the account is made.
+// CheckHandle returns an error if a new account cannot have a handle: [account.ErrHandleTaken], or
+// an *xrpc.Error. The handle may still be taken before the account is made.
 func (s *Service) CheckHandle(ctx context.Context, h syntax.Handle) error {
 	handle, err := s.checkNewHandle(h, false)
 	if err != nil {
@@ -82,15 +81,16 @@ func (s *Service) CheckHandle(ctx context.Context, h syntax.Handle) error {
 	return nil
 }
 
-// RequestPasswordReset mails a code to the account that has an address. It takes the same time
-// if there is none.
+// RequestPasswordReset mails a code to the account with an address. It takes the same time if there
+// is none.
 func (s *Service) RequestPasswordReset(ctx context.Context, email string) error {
 	_, err := s.requestPasswordReset(ctx, nil, api.ServerRequestPasswordResetInput{Email: email})
 	return err
 }
 
-// ResetPassword sets an account's password by the code that was mailed for that. Errors are
-// [credential.ErrMailToken], [credential.ErrMailTokenExpired], and *xrpc.Error for the password.
+// ResetPassword sets an account's password with a mailed code. Errors are
+// [credential.ErrMailToken], [credential.ErrMailTokenExpired], and an *xrpc.Error about the
+// password.
 func (s *Service) ResetPassword(ctx context.Context, token, password string) error {
 	if n := utf8.RuneCountInString(password); n == 0 || n > session.MaxPassword {
 		return xrpc.InvalidRequest("Invalid password length.")

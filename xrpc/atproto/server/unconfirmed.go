@@ -15,9 +15,10 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 )
 
-// Anybody can make an account with another's address, and then do for ever what its owner is told
-// of. So an account whose address is not confirmed has a bounded number of messages sent in a day.
-// Codes to reset the password do not count: strangers ask for them, and they have a pause of their own.
+// Anybody can make an account with another person's address, and then cause endless notifications.
+// So an account whose address is not confirmed can cause only a bounded number of messages a day.
+// Codes to reset the password do not count: strangers request them, and they have their own minimum
+// interval.
 const (
 	unconfirmedMails = 30
 	unconfirmedTime  = 24 * time.Hour

@@ -13,8 +13,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 )
 
-// WellKnown serves two paths: /.well-known/atproto-did, by which the handles of accounts resolve,
-// and /.well-known/did.json, the document of the server's own did:web.
+// WellKnown serves two paths: /.well-known/atproto-did, which resolves the handles of accounts, and
+// /.well-known/did.json, the document of the server's own did:web.
 func (s *Service) WellKnown() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/.well-known/atproto-did", read(s.atprotoDID))

@@ -147,7 +147,7 @@ func (w *work) account(c *indexer.Change) (int64, error) {
 	return w.exec(updateAccount, append(args[1:], string(a.DID), c.Before)...)
 }
 
-// How many rows a statement inserts, or else 1.
+// How many rows a statement inserts at a time, or else 1.
 const (
 	recordsAtOnce = 64
 	recordsSome   = 8

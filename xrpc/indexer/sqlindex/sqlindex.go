@@ -1,5 +1,5 @@
 // Package sqlindex is a sink of package indexer over database/sql, for SQLite and PostgreSQL. The
-// application has the transaction, and writes its own rows only:
+// application writes only its own rows, in the sink's transaction:
 //
 //	sink := &sqlindex.Sink{DB: db, OnRecord: func(ctx context.Context, tx *sql.Tx, op *indexer.Op) error {
 //		if op.Action == commit.Delete {
@@ -10,15 +10,15 @@
 //	}}
 //	if err := sink.Create(ctx); err != nil { … }
 //
-// The indexer's tables lie beside those of the application: ix_account, ix_record and ix_position.
+// The indexer's tables are beside those of the application: ix_account, ix_record and ix_position.
 //
 // For SQLite, use the driver github.com/ncruces/go-sqlite3/driver, with WAL, a busy_timeout and
-// transactions that are immediate:
+// immediate transactions:
 //
 //	sql.Open("sqlite3", "file:index.sqlite?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(wal)")
 //
-// For PostgreSQL, use github.com/jackc/pgx/v5/stdlib. There the indexer may write with several
-// transactions at once: see Indexer.Writers.
+// For PostgreSQL, use github.com/jackc/pgx/v5/stdlib. There the indexer may use several concurrent
+// transactions: see Indexer.Writers.
 package sqlindex
 
 import (
@@ -43,21 +43,19 @@ import (
 type Sink struct {
 	// DB is the database. Required.
 	DB *sql.DB
-	// Postgres says that it is PostgreSQL; else it is SQLite.
+	// Postgres means that DB is PostgreSQL; otherwise it is SQLite.
 	Postgres bool
-	// OnRecord carries out an operation on the application's rows, in the transaction in which it
-	// is recorded. An error undoes the transaction: the account's repository is read again later,
-	// which brings the operation again. A record that is invalid is no error: the application
-	// ignores it, as if it were not there. A panic is an error. Nil: paths and CIDs are all that is
-	// kept of records.
+	// OnRecord applies an operation to the application's rows, in the transaction that records it.
+	// An error or a panic rolls the transaction back: the account's repository is read again later,
+	// which repeats the operation. An invalid record should not be an error: ignore it, as if it
+	// did not exist. Nil: only the paths and CIDs of records are stored.
 	//
-	// It must only use tx, and that and ctx only until it returns. It must not be slow, as others
-	// wait: what takes long, as a request, is for a row that another goroutine of the application
-	// takes up.
+	// It must only use tx, and must not use tx or ctx after it returns. It must be fast, since
+	// others wait. Leave slow work, such as a request, to another goroutine: write a row for it.
 	OnRecord func(ctx context.Context, tx *sql.Tx, op *indexer.Op) error
-	// OnAccount, if not nil, is told of an account that is new, or whose Active, Status, Host or
-	// Handle have changed, or that was removed from the scope (State is indexer.Removed, and all
-	// its records were deleted before).
+	// OnAccount, if not nil, is called for an account that is new, whose Active, Status, Host or
+	// Handle have changed, or that was removed from the scope. In the last case State is
+	// indexer.Removed, and all its records were deleted before.
 	OnAccount func(ctx context.Context, tx *sql.Tx, a *indexer.Account) error
 
 	mu    sync.Mutex
@@ -98,7 +96,7 @@ CREATE TABLE IF NOT EXISTS ix_position (
 	text TEXT NOT NULL
 );`
 
-// Create makes the indexer's tables, unless they are there.
+// Create creates the indexer's tables if they do not exist.
 func (s *Sink) Create(ctx context.Context) error {
 	text := schema
 	if s.Postgres {

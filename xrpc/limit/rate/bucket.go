@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Window is an allowance: so many points for a time. A call takes one point, if nothing else is
-// said.
+// Window is an allowance: a number of points in a time. A call takes one point unless stated
+// otherwise.
 type Window struct {
 	Points int
 	Length time.Duration

@@ -17,28 +17,25 @@ import (
 
 // Config configures a Limiter. The zero value works.
 type Config struct {
-	// Table is what is allowed. Nil: Official. It is not used after New.
+	// Table has the limits. Nil: Official. It is not used after New.
 	Table *Table
-	// BypassKey, if not empty, lets a request pass that has it in its header
-	// X-Ratelimit-Bypass.
+	// BypassKey, if not empty, exempts requests that have it in their header X-Ratelimit-Bypass.
 	BypassKey string
-	// Bypass are networks whose requests pass.
+	// Bypass are networks whose requests are exempt.
 	Bypass []netip.Prefix
-	// Moving, if not nil, reports whether an account is moving to this server. It may then
-	// upload as many blobs as it has: see Table.Moving.
+	// Moving, if not nil, reports whether an account is moving to this server. It may then upload
+	// all its blobs: see Table.Moving.
 	Moving func(ctx context.Context, account string) bool
-	// Shared, if not nil, is where several nodes count together. [Limiter.Run] is then to be
-	// called.
+	// Shared, if not nil, makes several nodes count together. Then call [Limiter.Run].
 	Shared *Shared
-	// MaxKeys bounds the keys of each limit, at some 100 bytes a key. 0: 65,536.
+	// MaxKeys bounds the keys of each limit, at some 100 bytes for each. 0: 65,536.
 	MaxKeys int
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
 
-// Limiter decides which requests go too far. Its methods are for the fields of an
-// xrpc.Server of the same names. A nil Limiter lets everything pass. It is safe for
-// concurrent use.
+// Limiter enforces limits. Its methods are for the fields with the same names of an xrpc.Server. A
+// nil Limiter has no limits. It is safe for concurrent use.
 type Limiter struct {
 	cfg     Config
 	seed    maphash.Seed
@@ -64,7 +61,7 @@ type use struct {
 	points int
 }
 
-// New returns a limiter. It panics if the table is not valid: see [Table.Validate].
+// New returns a limiter. It panics if [Table.Validate] returns an error.
 func New(cfg Config) *Limiter {
 	t := cfg.Table
 	if t == nil {
@@ -122,7 +119,7 @@ func New(cfg Config) *Limiter {
 	return l
 }
 
-// Admit counts a request of an address.
+// Admit counts a request of a network.
 func (l *Limiter) Admit(w http.ResponseWriter, r *xrpc.Request) error {
 	if l == nil || l.apart[string(r.NSID)] || l.bypasses(r.Request) {
 		return nil
@@ -130,7 +127,7 @@ func (l *Limiter) Admit(w http.ResponseWriter, r *xrpc.Request) error {
 	return l.take(r.Context(), w.Header(), l.all, 1, address(r.Request))
 }
 
-// Limit counts a request in its method's bucket.
+// Limit counts a request of its method.
 func (l *Limiter) Limit(w http.ResponseWriter, r *xrpc.Request) error {
 	if l == nil {
 		return nil
@@ -148,8 +145,8 @@ func (l *Limiter) Limit(w http.ResponseWriter, r *xrpc.Request) error {
 	return l.take(r.Context(), w.Header(), u.bucket, u.points, address(r.Request))
 }
 
-// Writes counts what a request of several writes is about to write, all or nothing. It is for
-// atproto.Service.CountWrites.
+// Writes counts the writes of a request with several writes, all or none. Use it as CountWrites of
+// atproto.Service.
 func (l *Limiter) Writes(r *xrpc.Request, creates, updates, deletes int) error {
 	if l == nil || l.bypasses(r.Request) {
 		return nil
@@ -158,8 +155,8 @@ func (l *Limiter) Writes(r *xrpc.Request, creates, updates, deletes int) error {
 	return l.take(r.Context(), r.AnswerHeader(), l.writes, points, account(r))
 }
 
-// Endpoint counts a request for what is served beside the methods, such as the token endpoint of
-// OAuth: by its network if client is empty, else by the OAuth client. The error is a *limit.Error.
+// Endpoint counts a request for something other than a method, such as the token endpoint of OAuth:
+// by its network if client is empty, else by the OAuth client. The error is a *limit.Error.
 func (l *Limiter) Endpoint(r *http.Request, name, client string) error {
 	if l == nil || l.bypasses(r) {
 		return nil
@@ -190,8 +187,8 @@ func account(r *xrpc.Request) string {
 	return string(r.Principal.DID)
 }
 
-// Password counts a try of a password of an account: its DID, or what it was called if there is
-// none. Methods call it before they look at the password, and done once they have.
+// Password counts an attempt to use a password of an account: its DID, or the given name if there
+// is no such account. Methods call it before they check the password, and done afterwards.
 func (l *Limiter) Password(r *xrpc.Request, account string) (done func(right bool), err error) {
 	if l == nil || l.bypasses(r.Request) {
 		return func(bool) {}, nil
@@ -246,9 +243,9 @@ func (l *Limiter) known(ctx context.Context, here []string) (bool, error) {
 // administrator is who an administrator logs in as; no DID is like it.
 const administrator = "the administrator"
 
-// Admin counts a login as the administrator, of which only wrong ones are limited. From the
-// machine itself, only the limit of its address holds. That is seen by the port: what a proxy says
-// of an address has none, and could be the word of its client.
+// Admin counts a login as the administrator. Only wrong ones are limited. For requests from the
+// machine itself, only the limit of its address applies. Those are recognised by their port:
+// addresses that a proxy reports have none, and could be forged by the client.
 func (l *Limiter) Admin(r *xrpc.Request, right bool) error {
 	if l == nil || l.bypasses(r.Request) {
 		return nil

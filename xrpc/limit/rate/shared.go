@@ -11,15 +11,16 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Shared is where the nodes of a host count together: see the package comment.
+// Shared configures the shared counters of several nodes: see the package comment.
 type Shared struct {
-	// KV has the counters, in keys that begin with "rate/".
+	// KV stores the counters, in keys that begin with "rate/".
 	KV storage.KV
-	// Secret, the same for all nodes, hides in the keys whom they are of: at least 16 random bytes.
+	// Secret conceals in the keys whose counters they are. It has at least 16 random bytes, and is
+	// the same on all nodes.
 	Secret []byte
-	// Every is how often counters are exchanged. 0: a second.
+	// Every is how often counters are exchanged. 0: every second.
 	Every time.Duration
-	// Failed, if not nil, is told when the store has failed. It must not block.
+	// Failed, if not nil, is called when the store has failed. It must not block.
 	Failed func(error)
 }
 
@@ -203,7 +204,7 @@ func (b *bucket) due(now time.Time) (list []uint64) {
 	return list
 }
 
-// Run exchanges counters with the other nodes until the context ends, and then a last time. Without
+// Run exchanges counters with the other nodes until the context ends, and then once more. Without
 // Config.Shared it only waits.
 func (l *Limiter) Run(ctx context.Context) {
 	if l == nil || l.cfg.Shared == nil {

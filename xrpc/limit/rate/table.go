@@ -7,33 +7,32 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Table is what is allowed. A list of windows that is empty sets no limit; all of them hold if
-// there are several, of which there may be two.
+// Table has the limits. A limit is a list of one or two windows, all of which apply. An empty list
+// means no limit.
 type Table struct {
-	// All is what a network may call, all methods together.
+	// All limits the calls of a network to all methods together.
 	All []Window
-	// Methods are the limits of single methods, by NSID, besides All.
+	// Methods are the limits of single methods, by NSID, in addition to All.
 	Methods map[string]Rule
-	// Writes is what an account may write to its repository, in points: see Costs. Methods that
-	// write several records count them by Limiter.Writes.
+	// Writes limits the writes of an account to its repository, in points: see Costs. Methods that
+	// write several records count them with Limiter.Writes.
 	Writes []Window
 	// Costs are the points of writes.
 	Costs Costs
 	// Moving limits the blobs that an account may upload while it moves to this server. It replaces
-	// the rule for com.atproto.repo.uploadBlob.
+	// the limit of com.atproto.repo.uploadBlob.
 	Moving []Window
-	// Tries are the passwords that may be tried for an account from one network.
+	// Tries limits the password attempts for an account from one network.
 	Tries []Window
-	// Names are the accounts, whether there are such or not, for which passwords may be tried from
-	// one network where none was right before. They bound how many counters strangers can have
-	// kept.
+	// Names limits the number of accounts, existing or not, for which one network may try passwords
+	// without having been right before. It bounds the number of counters that strangers can create.
 	Names []Window
-	// Wrong are the wrong passwords that may be tried for an account, from all networks together.
+	// Wrong limits the wrong passwords for an account from all networks together.
 	Wrong []Window
-	// Known is for how long a network is left out of Wrong after a right password.
+	// Known is how long a network is exempt from Wrong after a right password.
 	Known time.Duration
-	// Endpoints are the limits of what is served beside the methods, by name and network, and
-	// Clients those of an OAuth client at an endpoint, from all networks together.
+	// Endpoints are the limits of everything but methods, by name and network. Clients are those of
+	// an OAuth client at an endpoint, from all networks together.
 	Endpoints, Clients map[string][]Window
 }
 
@@ -41,15 +40,15 @@ type Table struct {
 type Rule struct {
 	By      By
 	Windows []Window
-	// Apart leaves the method out of Table.All.
+	// Apart exempts the method from Table.All.
 	Apart bool
 }
 
-// By is what is counted by.
+// By says what the counter of a limit belongs to.
 type By int
 
-// By network, or by the account that makes the request; of a request that no account of the host
-// makes, by network too.
+// Network and Account: a counter for each network, or for each account that makes requests.
+// Requests that are not made by an account of the host are counted by network in both cases.
 const (
 	Network By = iota
 	Account
@@ -58,7 +57,7 @@ const (
 // Costs are the points of writing one record.
 type Costs struct{ Create, Update, Delete int }
 
-// Methods that are known by name.
+// Methods with special treatment.
 const (
 	createRecord = "com.atproto.repo.createRecord"
 	putRecord    = "com.atproto.repo.putRecord"
@@ -66,9 +65,8 @@ const (
 	uploadBlob   = "com.atproto.repo.uploadBlob"
 )
 
-// Official returns the limits of the official server, with some of methods that it does not limit,
-// although they send mail or say whether somebody has an address. The caller may change what it
-// returns.
+// Official returns the limits of the official server, with additional limits for some methods that
+// send mail or reveal whether an address is in use. The caller may change the result.
 func Official() *Table {
 	const day = 24 * time.Hour
 	by := func(by By, w ...Window) Rule { return Rule{By: by, Windows: w} }
@@ -137,7 +135,7 @@ func Official() *Table {
 	}
 }
 
-// Validate returns an error that says what is wrong.
+// Validate returns an error that names what is wrong.
 func (t *Table) Validate() error {
 	for name, windows := range map[string][]Window{"All": t.All, "Writes": t.Writes, "Moving": t.Moving, "Tries": t.Tries, "Names": t.Names, "Wrong": t.Wrong} {
 		if err := validate(name, windows); err != nil {

@@ -1,4 +1,4 @@
-// Package cmdline is the command line of a move (package migrate): its flags, its questions and its
+// Package cmdline is the command line of a migration (package migrate): its flags, questions and
 // report, for programs that have a command for it.
 package cmdline
 
@@ -20,7 +20,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/migrate"
 )
 
-// Environment variables that passwords can be given by.
+// Environment variables for passwords.
 const (
 	OldPasswordVar = "PDS_MIGRATE_OLD_PASSWORD"
 	NewPasswordVar = "PDS_MIGRATE_NEW_PASSWORD"
@@ -35,19 +35,19 @@ It can be interrupted at any time: run the same command again to continue. It as
 takes them from the environment variables ` + OldPasswordVar + ` and
 ` + NewPasswordVar + `.`
 
-// Command is a move. Options are those of the flags, once they have been parsed; a program may set
-// those for which there is no flag.
+// Command is a migration. Options has the values of the parsed flags; a program may set those
+// without a flag.
 type Command struct {
 	migrate.Options
 	keyFile string
 	noInput bool
 }
 
-// IO is what a move is connected to.
+// IO has the input and output of a migration.
 type IO struct {
 	In             io.Reader
 	Stdout, Stderr io.Writer
-	// JSON writes the report as JSON, a line for each event.
+	// JSON writes the report as JSON, one line for each event.
 	JSON bool
 	// Env are environment variables, for passwords and PDS_DID_PLC_URL.
 	Env map[string]string
@@ -61,7 +61,7 @@ var hints = map[string]string{
 	"Ask": "Answer at a terminal: the code is needed at each login.",
 }
 
-// Register makes the flags.
+// Register defines the flags.
 func (c *Command) Register(flags *flag.FlagSet) {
 	flags.StringVar(&c.OldHost, "old-server", "", "`address` of the old server (default: as the DID document says)")
 	flags.StringVar(&c.Handle, "handle", "", "`handle` at the new server (default: the same, or the same name under its domain)")
@@ -84,8 +84,8 @@ func (c *Command) Register(flags *flag.FlagSet) {
 	flags.BoolVar(&c.noInput, "no-input", false, "ask nothing; a missing answer is an error")
 }
 
-// Run moves an account to a server, with the flags as they were parsed. What goes wrong is also
-// told as JSON, where that is wanted.
+// Run moves an account to a server, with the parsed flags. With JSON, errors are reported as JSON
+// too.
 func (c *Command) Run(ctx context.Context, io IO, account, newServer string) error {
 	opt := c.Options
 	opt.Account, opt.NewHost = account, newServer

@@ -15,56 +15,55 @@ import (
 
 // Config configures a Client. Metadata is required.
 type Config struct {
-	// Metadata is what servers know of the client: see Metadata, and Loopback for programs on a
-	// person's own machine.
+	// Metadata describes the client to servers. For programs on a user's own machine see
+	// [Loopback].
 	Metadata Metadata
-	// Keys make the client a confidential one, which authenticates (private_key_jwt) and gets
-	// sessions that last longer. New sessions are bound to the first key. The others are for older
-	// sessions: to replace a key, put the new one in front, and drop the old one once its sessions
-	// have ended. A key that leaked is dropped at once; that ends its sessions. None: the client is
-	// public.
+	// Keys make the client a confidential one: it authenticates (private_key_jwt), and its sessions
+	// last longer. New sessions are bound to the first key, older ones to the others. To replace a
+	// key, put the new one first, and remove the old one once its sessions have ended. Remove a
+	// leaked key at once; that ends its sessions. None: the client is public.
 	Keys []Key
 
-	// Sessions keeps the sessions. Nil: in memory, so that they end with the process.
+	// Sessions stores the sessions. Nil: they are in memory, and end with the process.
 	Sessions SessionStore
-	// States keeps the logins that are under way. Nil: Sessions, if it is a StateStore too; else in
-	// memory, so that a login ends in the process that has begun it.
+	// States stores pending logins. Nil: Sessions, if it is a StateStore too; else memory, so that
+	// a login must end in the process in which it began.
 	States StateStore
-	// Locks holds between all processes that share Sessions. Nil: Sessions, if it is a Locker too;
-	// else in memory, which is right if there is one process.
+	// Locks provides locks between all processes that share Sessions. Nil: Sessions, if it is a
+	// Locker too; else memory, which suits a single process.
 	Locks Locker
-	// Seal encrypts the keys and tokens of sessions before the stores get them. Nil: they are
-	// stored in the clear.
+	// Seal encrypts the keys and tokens of sessions before they are stored. Nil: they are stored
+	// unencrypted.
 	Seal *sealed.Box
 
 	// Discovery finds the servers of accounts, and makes all requests to authorization servers.
-	// Nil: its zero value.
+	// Nil: the zero Discovery.
 	Discovery *Discovery
-	// Transport makes the requests of sessions to PDSes, which strangers have named. Nil: that of
-	// Discovery.HTTP if it is set; else one of package safehttp, without a bound on the length of
-	// answers.
+	// Transport makes the requests of sessions to PDSes, whose URLs are untrusted. Nil: that of
+	// Discovery.HTTP if it is set; else one of package safehttp, without a limit on the length of
+	// responses.
 	Transport http.RoundTripper
 
-	// LoginLife is how long a login may take. 0: one hour.
+	// LoginLife is the maximum duration of a login. 0: one hour.
 	LoginLife time.Duration
-	// OnUpdate, if not nil, is told when a session began or was renewed, after it was stored. While
-	// it and OnEnd are called, the session is locked: they must neither renew nor revoke it, and
-	// they keep its other users waiting.
+	// OnUpdate, if not nil, is called after a session began or was renewed, and was stored. The
+	// session is locked during OnUpdate and OnEnd: they must not renew or revoke it, and its other
+	// users wait for them.
 	OnUpdate func(Info)
-	// OnEnd, if not nil, is told when this client finds or makes a session ended, after it was
-	// deleted.
+	// OnEnd, if not nil, is called after this client has ended a session, or found that it has
+	// ended, and has deleted it.
 	OnEnd func(Info, EndReason)
 }
 
-// Key is a key by which a client authenticates.
+// Key is a key with which a client authenticates.
 type Key struct {
-	// ID is the key's name in the key set, its "kid". Empty: its thumbprint.
+	// ID is the "kid" of the key in the key set. Empty: its thumbprint.
 	ID     string
 	Signer crypto.Signer
 }
 
-// Client lets accounts log in, and keeps their sessions. Make one with New. It is safe for
-// concurrent use, and several processes may have Clients over the same stores.
+// Client logs accounts in and manages their sessions. Make one with New. It is safe for concurrent
+// use. Several processes may have Clients over the same stores.
 type Client struct {
 	cfg   Config
 	disc  *Discovery
@@ -80,7 +79,7 @@ type Client struct {
 	unsaved map[SessionID]*held // renewed, and not stored yet
 }
 
-// New returns a client. The error says what is wrong with the configuration.
+// New returns a client, or an error that says what is wrong with the configuration.
 func New(cfg Config) (*Client, error) {
 	cfg.Keys = slices.Clone(cfg.Keys)
 	seen := make(map[string]bool)
@@ -140,7 +139,7 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// Metadata is that of the configuration, with its defaults.
+// Metadata returns the configured metadata, with defaults.
 func (c *Client) Metadata() Metadata { return c.cfg.Metadata }
 
 // key returns the key of an ID.

@@ -17,20 +17,20 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Discovery finds out which authorization server speaks for an account: from the handle or DID to
-// the DID document, to the PDS, to its metadata, to the metadata of the authorization server. It
-// checks that each side names the other one. Its zero value is ready to use. It is safe for
-// concurrent use; its fields must not be changed after the first use.
+// Discovery finds the authorization server of an account: from the handle or DID to the DID
+// document, to the PDS, to its metadata, to the metadata of the authorization server. It checks
+// that both sides of each step name each other. The zero value is ready to use. It is safe for
+// concurrent use. Do not change its fields after the first use.
 //
 // Specification: OAuth, Identity Authentication and Server Metadata.
 type Discovery struct {
-	// Resolver resolves handles and DIDs. Nil: one that believes a result for 5 minutes, and for an
-	// hour while it cannot be had anew. For a login, what it remembers does not count.
+	// Resolver resolves handles and DIDs. Nil: one that caches results for 5 minutes, or an hour if
+	// they cannot be refreshed. Logins bypass its cache.
 	Resolver *identity.Resolver
-	// HTTP makes requests to servers that strangers have named. Nil: a client of package safehttp.
-	// Any other should be as careful. Redirects are not followed.
+	// HTTP makes requests to untrusted URLs. Nil: a client of package safehttp. Any other should be
+	// as careful. Redirects are not followed.
 	HTTP *http.Client
-	// Development allows servers on this machine, by plain HTTP, and what
+	// Development allows servers on this machine by plain HTTP, and what
 	// identity.Resolver.Development allows.
 	Development bool
 	// Now is the clock; default time.Now.
@@ -44,14 +44,14 @@ type Discovery struct {
 	servers   *loadcache.Cache[string, *Server]
 }
 
-// Found is what Discovery has found.
+// Found is a result of Discovery.
 type Found struct {
-	// DID is the account, and Handle its handle if that is valid; both are empty if the search was
-	// for a server.
+	// DID is the account, and Handle its handle if it is valid. Both are empty if the input named a
+	// server.
 	DID    syntax.DID
 	Handle syntax.Handle
-	// PDS is the origin of the server that hosts the account; empty if the search was for an
-	// authorization server that is no PDS.
+	// PDS is the origin of the server that hosts the account. It is empty if the input named an
+	// authorization server that is not a PDS.
 	PDS string
 	// Server is the authorization server.
 	Server *Server
@@ -86,9 +86,9 @@ func cacheConfig[V any](now func() time.Time) loadcache.Config[string, V] {
 	}
 }
 
-// Find finds the authorization server for what somebody typed: a handle (with or without "@"), a
-// DID, or the https:// address of a PDS or an authorization server. Errors are ErrInput,
-// ErrTemporary, ErrServer, ErrMismatch, and those of package identity.
+// Find finds the authorization server for a user's input: a handle (with or without "@"), a DID, or
+// the https:// URL of a PDS or an authorization server. Errors are ErrInput, ErrTemporary,
+// ErrServer, ErrMismatch, and those of package identity.
 func (d *Discovery) Find(ctx context.Context, input string) (*Found, error) {
 	d.once.Do(d.init)
 	input = clean(input)
@@ -117,9 +117,9 @@ func clean(input string) string {
 	return input
 }
 
-// Account finds the authorization server of an account, by what is true now: what is remembered of
-// the account does not count. A handle must be that of the account that it points at, else the
-// error is ErrMismatch. Errors are those of Find.
+// Account finds the authorization server of an account, without using cached identities. If a
+// handle points to an account that does not claim it, the error is ErrMismatch. Errors are those of
+// Find.
 func (d *Discovery) Account(ctx context.Context, id syntax.AtIdentifier) (*Found, error) {
 	d.once.Do(d.init)
 	did, isDID := id.DID()
@@ -241,8 +241,8 @@ func parseResource(text []byte, pds string, development bool) (issuer string, er
 	return issuer, nil
 }
 
-// Server returns an authorization server by its issuer, which is its origin. Metadata are
-// remembered for a minute. Errors are ErrTemporary, ErrServer and ErrMismatch.
+// Server returns an authorization server by its issuer, which is its origin. Metadata is cached for
+// a minute. Errors are ErrTemporary, ErrServer and ErrMismatch.
 func (d *Discovery) Server(ctx context.Context, issuer string) (*Server, error) {
 	d.once.Do(d.init)
 	return d.servers.Get(ctx, issuer, func(ctx context.Context, _ *Server, _ bool) (*Server, error) {

@@ -8,41 +8,40 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Errors that callers branch on, with errors.Is.
+// Errors that callers branch on with errors.Is.
 var (
-	// ErrInput: what somebody typed is neither a handle, nor a DID, nor the address of a server.
+	// ErrInput: the user's input is neither a handle, nor a DID, nor the URL of a server.
 	ErrInput = errors.New("oauth client: not a handle, DID or server")
-	// ErrTemporary: it could not be found out or done now; a later attempt may succeed. Nothing has
-	// ended.
+	// ErrTemporary: the operation failed, but may succeed later. The session has not ended.
 	ErrTemporary = errors.New("oauth client: not possible at the moment")
-	// ErrServer: a server's metadata or answer is missing or malformed, or the server does not
-	// speak the OAuth profile of the AT Protocol.
+	// ErrServer: a server's metadata or response is missing or malformed, or the server does not
+	// support the OAuth profile of the AT Protocol.
 	ErrServer = errors.New("oauth client: the server does not follow the protocol")
-	// ErrMismatch: two sides do not agree: a handle and a DID, an account and the server that
-	// speaks for it, or the server that was asked and the one that answered.
+	// ErrMismatch: two sides do not agree: a handle and a DID, an account and its server, or the
+	// server that was asked and the one that answered.
 	ErrMismatch = errors.New("oauth client: mismatch")
-	// ErrForm: a request that is to begin a login is not a form of the app's own pages.
+	// ErrForm: a request to begin a login was not sent by a form of the app's own pages.
 	ErrForm = errors.New("oauth client: the login was not begun by a form of the app")
-	// ErrState: a callback belongs to no login that is under way in that browser: it is too late,
-	// or was used before, or somebody else began it.
+	// ErrState: a callback belongs to no pending login of that browser: the login has expired, was
+	// completed before, or was begun by somebody else.
 	ErrState = errors.New("oauth client: no such login is under way")
-	// ErrSessionEnded: the session is over, and its account has to log in again. The error is an
-	// *EndedError if more is known.
+	// ErrSessionEnded: the session has ended, and the user has to log in again. The error is an
+	// *EndedError if the reason is known.
 	ErrSessionEnded = errors.New("oauth client: the session has ended")
-	// ErrKey: the session is bound to a key of the client that is not in Config.Keys any more.
+	// ErrKey: the session is bound to a key that is no longer in Config.Keys.
 	ErrKey = errors.New("oauth client: the key of the session is missing")
-	// ErrOrigin: a request is for another server than the one that hosts the session's account.
-	// The session's token was not sent.
+	// ErrOrigin: a request is for a server other than the account's PDS. The session's token was
+	// not sent.
 	ErrOrigin = errors.New("oauth client: the request is for another server")
-	// ErrNotFound: a store does not have it.
+	// ErrNotFound: a store does not have the value.
 	ErrNotFound = storage.ErrNotFound
-	// ErrConflict: a store has another value than the one that was to be replaced.
+	// ErrConflict: a store has another value than the one to replace.
 	ErrConflict = storage.ErrConflict
 )
 
-// Error is an error that an authorization server answered with (RFC 6749, 5.2). With errors.Is it
-// is ErrTemporary if the server is busy or broken. Two are the same if their codes are:
-// errors.Is(err, &Error{Code: "invalid_grant"}).
+// Error is an error response of an authorization server (RFC 6749, 5.2). It matches ErrTemporary if
+// the server is busy or failed. It matches another *Error with the same code: errors.Is(err,
+// &Error{Code: "invalid_grant"}).
 type Error struct {
 	Server      string // the issuer
 	Status      int    // HTTP status
@@ -50,12 +49,10 @@ type Error struct {
 	Description string // by the server, for developers: of any text, at most 1000 bytes
 }
 
-// Error implements error.
 func (e *Error) Error() string {
 	return fmt.Sprintf("oauth client: %s answers %d %s: %s", e.Server, e.Status, e.Code, e.Description)
 }
 
-// Is implements the protocol of errors.Is.
 func (e *Error) Is(target error) bool {
 	if t, ok := target.(*Error); ok {
 		return t.Code == e.Code
@@ -63,19 +60,16 @@ func (e *Error) Is(target error) bool {
 	return target == ErrTemporary && (e.Status >= 500 || e.Status == http.StatusTooManyRequests)
 }
 
-// CallbackError is why a browser that came back did not begin a session. It may have come with the
-// refusal of a person, or of a server: then Code is that of RFC 6749, 4.1.2.1, such as
-// "access_denied". Err is what else went wrong.
+// CallbackError is the reason why a callback began no session. If the user or the server has
+// refused, Code is that of RFC 6749, 4.1.2.1, such as "access_denied". Otherwise Err is the reason.
 type CallbackError struct {
-	// AppState is that of the Login.
+	// AppState is the AppState of the Login.
 	AppState []byte
-	// Code and Description are the server's; the description may be of any text, and has at most
-	// 1000 bytes.
+	// Code and Description are from the server. The description is any text of at most 1000 bytes.
 	Code, Description string
 	Err               error
 }
 
-// Error implements error.
 func (e *CallbackError) Error() string {
 	if e.Err != nil {
 		return "oauth client: login: " + e.Err.Error()
@@ -106,7 +100,6 @@ type EndedError struct {
 	Err    error // more about it; may be nil
 }
 
-// Error implements error.
 func (e *EndedError) Error() string {
 	s := ErrSessionEnded.Error() + ": " + string(e.Reason)
 	if e.Err != nil {

@@ -24,13 +24,12 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Files is a SessionStore, a StateStore and a Locker in a directory, for command-line programs that
-// run now and then, or several times at once. Each session and login is a file with mode 0600. Dir
-// is required; it is made, with mode 0700. It is safe for concurrent use, by all processes on one
-// machine.
+// Files is a SessionStore, a StateStore and a Locker in a directory, for command-line programs, of
+// which several may run at once. Each session and login is a file with mode 0600. Dir is required;
+// it is created with mode 0700. It is safe for concurrent use, by all processes on one machine.
 //
-// A lock ends with its holder, however that ends. Where the system cannot lock files (not on Unix),
-// all this holds within one process that has one Files for the directory.
+// A lock ends with its holder, also if that crashes. On systems without file locks (not Unix), all
+// this holds only for one process that has one Files for the directory.
 type Files struct {
 	Dir string
 	// Now is the clock; default time.Now.
@@ -217,7 +216,7 @@ func (f *Files) Take(_ context.Context, key string) (value []byte, err error) {
 	return value, err
 }
 
-// Lock implements Locker. The ttl is not needed.
+// Lock implements Locker. It does not use the ttl.
 func (f *Files) Lock(ctx context.Context, name string, ttl time.Duration) (unlock func(), err error) {
 	if err := f.init(); err != nil {
 		return nil, err

@@ -19,14 +19,14 @@ import (
 
 type signer = crypto.Signer
 
-// Finish ends a login: query is that of the address that the browser came back to, and browser the
-// secret of Login.Browser. It exchanges the code for tokens, and checks that the server speaks for
-// the account that it names, by what is true now. It stores the session and returns it, with the
-// AppState of the Login.
+// Finish completes a login. query is that of the URL to which the browser came back, and browser is
+// the secret of Login.Browser. Finish exchanges the code for tokens, and checks, without using
+// caches, that the server is responsible for the account that it names. It stores the session, and
+// returns it with the AppState of the Login.
 //
-// A callback is good once. Errors are *CallbackError: with ErrState if no such login is under way,
-// with a Code if the person, or the server, has refused, and with ErrTemporary, ErrServer,
-// ErrMismatch, or an *Error in it. In each case the person may begin again.
+// A callback can be used once. Errors are *CallbackError. They wrap ErrState if there is no such
+// pending login, have a Code if the user or the server has refused, or wrap ErrTemporary,
+// ErrServer, ErrMismatch or an *Error. In each case the user may begin again.
 func (c *Client) Finish(ctx context.Context, query url.Values, browser string) (*Session, []byte, error) {
 	st, err := c.takeState(ctx, query, browser)
 	var app []byte

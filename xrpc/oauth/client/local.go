@@ -13,12 +13,12 @@ import (
 	"time"
 )
 
-// LoginLocal logs in an account by the browser of the person in front of this machine: for
-// command-line programs, with metadata as Loopback makes them. It listens at a free port of
-// 127.0.0.1, calls show with the address to open, and waits until the browser comes back, or ctx
-// ends. show prints the address, or opens a browser with it, and returns; its error ends the login.
+// LoginLocal logs in an account with the browser on this machine. It is for command-line programs,
+// whose metadata is made by [Loopback]. It listens on a free port of 127.0.0.1, calls show with the
+// URL to open, and waits until the browser comes back or ctx ends. show prints the URL or opens a
+// browser, and returns; its error ends the login.
 //
-// Errors are those of Start and Finish. A page in the browser says how it ended.
+// Errors are those of Start and Finish. A page in the browser shows the outcome.
 func (c *Client) LoginLocal(ctx context.Context, l Login, show func(address string) error) (*Session, error) {
 	if l.RedirectURI == "" {
 		l.RedirectURI = c.cfg.Metadata.RedirectURIs[0]
@@ -71,8 +71,8 @@ var localPage = template.Must(template.New("local").Parse(`<!DOCTYPE html>
 <body><h1>{{.}}</h1><p>You can close this page and go back to the program.</p></body></html>
 `))
 
-// ServeHTTP implements http.Handler. Whatever else is on the machine, or in the browser, may send
-// requests here; those that belong to no login are turned away, and the login goes on.
+// ServeHTTP implements http.Handler. Other programs on the machine, and other pages in the browser,
+// may send requests here. Those that belong to no login are refused, and the login continues.
 func (w *waiter) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	h := rw.Header()
 	h.Set("Cache-Control", "no-store")

@@ -11,11 +11,10 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Memory is a SessionStore, a StateStore and a Locker in memory, for one process and for tests. Its
+// Memory is a SessionStore, a StateStore and a Locker in memory, for one process and for tests. The
 // zero value is ready to use. It is safe for concurrent use.
 type Memory struct {
-	// MaxLogins bounds how many logins are kept that are under way; the oldest leave first. 0:
-	// 10,000.
+	// MaxLogins bounds the number of pending logins; beyond it, the oldest are dropped. 0: 10,000.
 	MaxLogins int
 	// Now is the clock; default time.Now.
 	Now func() time.Time
@@ -137,7 +136,7 @@ func (m *Memory) Take(_ context.Context, key string) ([]byte, error) {
 	return s.value, nil
 }
 
-// Lock implements Locker. It does not need the ttl, since a holder ends with the process.
+// Lock implements Locker. It does not use the ttl, since a holder ends with the process.
 func (m *Memory) Lock(ctx context.Context, name string, _ time.Duration) (unlock func(), err error) {
 	for {
 		m.mu.Lock()

@@ -13,34 +13,35 @@ import (
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
-// Metadata is what servers know of a client, and show to people. ID and RedirectURIs are required.
+// Metadata describes a client to servers and users. ID and RedirectURIs are required.
 //
 // Specification: OAuth, Client ID Metadata Document.
 type Metadata struct {
-	// ID is the client_id: the https:// address at which MetadataHandler is served.
+	// ID is the client_id: the https:// URL at which MetadataHandler is served.
 	ID string
-	// Name, URI, Logo, Terms and Policy are for people: a name, and https:// addresses. The host of
-	// URI is that of ID. Servers show them for clients that they trust. They may be empty.
+	// Name, URI, Logo, Terms and Policy are for users: a name, and https:// URLs. URI must have the
+	// host of ID. Servers show them for clients that they trust. They may be empty.
 	Name, URI, Logo, Terms, Policy string
-	// RedirectURIs are where browsers may come back to. The first one is the default.
+	// RedirectURIs are the URIs to which browsers may come back. The first one is the default.
 	RedirectURIs []string
-	// Scope is all that the client may ask for, "atproto" at least, which is the default.
+	// Scope is everything that the client may request. It must include "atproto", which is the
+	// default.
 	Scope string
-	// Native marks a program on a person's own device, which may have redirect URIs with a scheme
-	// of its own, and no Keys.
+	// Native marks a program on a user's own device. It may have redirect URIs with a private
+	// scheme, and has no Keys.
 	Native bool
-	// KeysURI is the https:// address at which KeysHandler is served. Empty: the metadata have the
-	// keys in them.
+	// KeysURI is the https:// URL at which KeysHandler is served. Empty: the metadata contains the
+	// keys.
 	KeysURI string
 }
 
 // loopbackID begins the client_id of programs that have no metadata on the web.
 const loopbackID = "http://localhost"
 
-// Loopback returns the metadata of a program on a person's own machine, and of a web app in
-// development: its client_id is "http://localhost", and says itself what the client may ask for.
-// Servers need not fetch anything. The redirect URI is http://127.0.0.1 with a path, such as
-// "/callback", and with any port. Such a client is a public one.
+// Loopback returns the metadata of a program on a user's own machine, or of a web app in
+// development. Its client_id begins with "http://localhost" and contains the metadata, so servers
+// need not fetch anything. The redirect URI is http://127.0.0.1 with a path, such as "/callback",
+// and any port. Such a client is public.
 //
 // Specification: OAuth, Localhost Client Development.
 func Loopback(scope, path string) Metadata {
@@ -186,7 +187,7 @@ func (c *Client) document() clientDocument {
 	return d
 }
 
-// MetadataHandler serves the client metadata document, at the address that is the client_id.
+// MetadataHandler serves the client metadata document. Its URL is the client_id.
 func (c *Client) MetadataHandler() http.Handler { return jsonHandler(c.document()) }
 
 // KeysHandler serves the public keys of the client (a JWK set), at Metadata.KeysURI.

@@ -132,7 +132,7 @@ func (c *Client) unseal(place string, raw []byte, to any) (err error) {
 	return nil
 }
 
-// Places that values are sealed for.
+// Contexts for which values are sealed.
 const (
 	sessionPlace = "oauth client session "
 	statePlace   = "oauth client login "

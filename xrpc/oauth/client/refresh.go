@@ -30,7 +30,7 @@ type flight struct {
 	err     error
 }
 
-// Times of a renewal. The lock is held for longer than the work can take.
+// Timeouts of a renewal. The lock is held for longer than the work can take.
 const (
 	lockWait    = 75 * time.Second
 	renewTime   = 50 * time.Second

@@ -8,7 +8,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
-// Server is the metadata of an authorization server (RFC 8414), as far as clients use it.
+// Server is the part of an authorization server's metadata (RFC 8414) that clients use.
 type Server struct {
 	Issuer        string `json:"issuer"`
 	Authorization string `json:"authorization_endpoint"`

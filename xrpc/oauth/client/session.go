@@ -13,9 +13,9 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 )
 
-// Session is a session of the client with an account. It renews its access token when that is due.
-// It is safe for concurrent use; there may be several for one SessionID, in this process and in
-// others.
+// Session is a session of the client with an account. It renews its access token when necessary. It
+// is safe for concurrent use. There may be several Sessions for one SessionID, in this process and
+// in others.
 type Session struct {
 	c    *Client
 	id   SessionID
@@ -30,27 +30,27 @@ func (c *Client) session(id SessionID, h *held) *Session {
 	return s
 }
 
-// Info is what is known of a session.
+// Info describes a session.
 type Info struct {
 	ID  SessionID
 	DID syntax.DID
-	// Handle is the account's handle when the session began, for people; empty if it had no valid
-	// one.
+	// Handle is the account's handle at the beginning of the session, to show to users. It is empty
+	// if there was no valid one.
 	Handle syntax.Handle
-	// PDS is the origin of the server that hosts the account, and Issuer the authorization server.
+	// PDS is the origin of the account's PDS, and Issuer the authorization server.
 	PDS, Issuer string
-	// Scope is what was granted, which may be less than what was asked for.
+	// Scope is the granted scope, which may be less than the requested one.
 	Scope string
-	// Created is when the session began, and Renewed when it got its access token, which is good
-	// until Expires; zero: the server does not say.
+	// Created is when the session began. Renewed is when it got its access token, which is valid
+	// until Expires (zero: unknown).
 	Created, Renewed, Expires time.Time
-	// Uncertain: when the session was read from the store, an attempt to renew it had had no
-	// answer, so that it may have ended.
+	// Uncertain is set if the last attempt to renew the session had no response, according to the
+	// store. The session may have ended.
 	Uncertain bool
 }
 
-// Resume returns a session that is stored. It asks no server. The error is ErrSessionEnded if there
-// is none, or ErrTemporary, or one of Config.Seal.
+// Resume returns a stored session. It makes no requests. If there is no such session, the error is
+// ErrSessionEnded. Other errors are ErrTemporary and those of Config.Seal.
 func (c *Client) Resume(ctx context.Context, id SessionID) (*Session, error) {
 	h, err := c.load(ctx, id)
 	if err != nil {
@@ -59,9 +59,8 @@ func (c *Client) Resume(ctx context.Context, id SessionID) (*Session, error) {
 	return c.session(id, h), nil
 }
 
-// Sessions yields the sessions of an account, or of all accounts if did is empty: for pages that
-// list them, and for jobs. For a session that cannot be read it yields an error, and goes on with
-// the others.
+// Sessions yields the sessions of an account, or of all accounts if did is empty. For a session
+// that cannot be read it yields an error, and continues with the others.
 func (c *Client) Sessions(ctx context.Context, did syntax.DID) iter.Seq2[*Session, error] {
 	return func(yield func(*Session, error) bool) {
 		for id, err := range c.cfg.Sessions.List(ctx, did) {
@@ -80,14 +79,14 @@ func (c *Client) Sessions(ctx context.Context, did syntax.DID) iter.Seq2[*Sessio
 	}
 }
 
-// ID is the name of the session, for Client.Resume. Keep it where the browser's user cannot change
-// it, such as in a signed cookie: it opens the session.
+// ID returns the ID of the session, for Client.Resume. Whoever can choose the ID can use the
+// session, so keep it where the browser's user cannot change it, such as in a signed cookie.
 func (s *Session) ID() SessionID { return s.id }
 
-// DID is the account.
+// DID returns the account.
 func (s *Session) DID() syntax.DID { return s.id.DID() }
 
-// Info is what is known of the session without asking anybody.
+// Info describes the session, without making requests.
 func (s *Session) Info() Info { return s.last.Load().info(s.id) }
 
 func (h *held) info(id SessionID) Info {
@@ -101,8 +100,8 @@ func (h *held) info(id SessionID) Info {
 const callTimeout = time.Minute
 
 // HTTPClient returns a client for requests to the account's PDS, with the session's token and a
-// proof. A call with its answer may take a minute: for longer ones, make a client of the Session,
-// which is an http.RoundTripper. Redirects are not followed. See RoundTrip.
+// proof. A call including its response may take a minute. For longer ones, make an http.Client with
+// the Session, which is an http.RoundTripper. Redirects are not followed. See RoundTrip.
 func (s *Session) HTTPClient() *http.Client {
 	return &http.Client{
 		Transport: s, Timeout: callTimeout,
@@ -110,8 +109,8 @@ func (s *Session) HTTPClient() *http.Client {
 	}
 }
 
-// Client returns a client of XRPC methods that calls the account's PDS. It must be made anew if the
-// account moves to another PDS.
+// Client returns an XRPC client that calls the account's PDS. Make a new one if the account moves
+// to another PDS.
 func (s *Session) Client() *xrpc.Client {
 	return &xrpc.Client{
 		Host: s.Info().PDS, HTTP: s.HTTPClient(),
@@ -168,16 +167,16 @@ func (s *Session) renew(ctx context.Context, h *held, why cause) (*held, error) 
 	}
 }
 
-// Refresh renews the session now, unless another process has done so since this one has last
-// looked. Sessions do so by themselves when it is due. The error is ErrSessionEnded if it is over,
-// or ErrTemporary, ErrServer, ErrKey, or an *Error of the server.
+// Refresh renews the session now, unless another process has done so since this Session was last
+// read. Sessions renew themselves when necessary. Errors are ErrSessionEnded, ErrTemporary,
+// ErrServer, ErrKey, or an *Error of the server.
 func (s *Session) Refresh(ctx context.Context) error {
 	_, err := s.renew(ctx, s.last.Load(), whenAsked)
 	return err
 }
 
-// Revoke ends the session: here, and at the server. If the server cannot be told, the session is
-// gone here all the same, and the error is what Refresh would return.
+// Revoke ends the session, here and on the server. If the request to the server fails, the session
+// is deleted here nevertheless, and the error is as in Refresh.
 func (s *Session) Revoke(ctx context.Context) error {
 	gone, err := s.c.revoke(ctx, s.id)
 	if gone {

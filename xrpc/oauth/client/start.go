@@ -10,35 +10,36 @@ import (
 	"github.com/pdskit/pdskit/internal/digest"
 )
 
-// Login is what a login begins with.
+// Login has the options of a login.
 type Login struct {
-	// Account is what somebody typed: a handle, a DID, or the https:// address of a PDS or an
-	// authorization server, which then asks who they are. It is required.
+	// Account is the user's input: a handle, a DID, or the https:// URL of a PDS or an
+	// authorization server, which then asks for the account. It is required.
 	Account string
-	// Scope is what the app asks for, out of the metadata's. Empty: all of it.
+	// Scope is the requested scope, a part of the metadata's. Empty: all of it.
 	Scope string
 	// RedirectURI is where the browser comes back to: one of the metadata's. Empty: the first one.
 	RedirectURI string
-	// AppState comes back with the end of the login: such as the page that somebody came from. At
-	// most 16 KiB.
+	// AppState is returned at the end of the login, for example the page from which the user came.
+	// At most 16 KiB.
 	AppState []byte
 	// Prompt is "login", "consent", "select_account", "create" or "none" (OpenID Connect, 3.1.2.1,
-	// and Initiating User Registration). Empty: as the server sees fit.
+	// and Initiating User Registration). Empty: the server decides.
 	Prompt string
-	// Locales are the languages that the person prefers (BCP 47), the best one first.
+	// Locales are the languages that the user prefers (BCP 47), in descending order.
 	Locales []string
-	// Browser is a secret of the browser, from a cookie: Finish must get the same one. So nobody can
-	// have others finish a login that they began themselves, and work in their account (RFC 6819,
-	// 4.4.1.8). StartHTTP sees to it. Empty: whoever has the address of the callback may finish.
+	// Browser is a secret of the browser, from a cookie. Finish must get the same one. It prevents
+	// an attack in which a victim completes the attacker's login, and then works in the attacker's
+	// account (RFC 6819, 4.4.1.8). StartHTTP sets it. Empty: whoever has the URL of the callback
+	// may complete the login.
 	Browser string
 }
 
 // maxAppState is in bytes.
 const maxAppState = 16 << 10
 
-// Start begins a login: it finds the account's authorization server, and pushes a request there. It
-// returns the address to send the browser to. The person is asked there, and the browser comes back
-// to the redirect URI: see Finish.
+// Start begins a login: it finds the account's authorization server and pushes a request there. It
+// returns the URL to send the browser to. The server asks the user, and the browser comes back to
+// the redirect URI: see Finish.
 //
 // Errors are ErrInput, ErrTemporary, ErrServer, ErrMismatch, an *Error of the server, and those of
 // package identity, such as identity.ErrNotFound.

@@ -17,11 +17,10 @@ import (
 )
 
 // Stored is a SessionStore, a StateStore and a Locker in a storage.KV, for all processes that share
-// it. KV is required. It is safe for concurrent use. Values are stored as they are: see
-// Config.Seal.
+// it. KV is required. It is safe for concurrent use. It does not encrypt values: see Config.Seal.
 //
-// A lock is a lease: one that is not given back, since its holder has crashed, ends with its ttl.
-// The clocks of the processes must not differ by more than some seconds.
+// A lock is a lease: if its holder has crashed, it ends after its ttl. The clocks of the processes
+// must not differ by more than some seconds.
 type Stored struct {
 	KV storage.KV
 	// Prefix begins all keys; default "oauth-client/".
@@ -82,7 +81,7 @@ func (s *Stored) Delete(ctx context.Context, id SessionID, old []byte) error {
 	})
 }
 
-// List implements SessionStore. What happens to a session meanwhile may be seen or not.
+// List implements SessionStore. Concurrent changes may or may not be seen.
 func (s *Stored) List(ctx context.Context, did syntax.DID) iter.Seq2[SessionID, error] {
 	return func(yield func(SessionID, error) bool) {
 		prefix := s.key("session", "")

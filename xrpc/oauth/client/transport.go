@@ -11,15 +11,15 @@ import (
 	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
 )
 
-// RoundTrip implements http.RoundTripper: it sends a request to the account's PDS, with the
-// session's token and a proof. A request to anywhere else is not sent: the error is ErrOrigin.
+// RoundTrip implements http.RoundTripper. It sends a request to the account's PDS, with the
+// session's token and a proof. Requests to other servers are not sent: the error is ErrOrigin.
 // Errors of the session are those of Refresh.
 //
-// If the server asks for a nonce, the request is sent once more; if it does not accept the token,
-// the session is renewed and the request sent once more. A body can be sent again only with
-// Request.GetBody, which http.NewRequest sets for buffers. Of another body, such as a file, the
-// server is asked for a nonce in advance, unless the last one is new; if it does not accept the
-// request all the same, the caller gets its answer, of status 401.
+// If the server asks for a nonce, the request is sent once more. If it refuses the token, the
+// session is renewed and the request sent once more. A body can be sent again only with
+// Request.GetBody, which http.NewRequest sets for buffers. For other bodies, such as files,
+// RoundTrip requests a nonce in advance, unless the last one is recent. If the server still refuses
+// such a request, the caller gets the response with status 401.
 func (s *Session) RoundTrip(r *http.Request) (*http.Response, error) {
 	replayable := r.Body == nil || r.Body == http.NoBody || r.GetBody != nil
 	h, err := s.current(r.Context())

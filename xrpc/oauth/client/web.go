@@ -6,8 +6,8 @@ import (
 	"net/url"
 )
 
-// Cookies by which the browser that comes back is known to be the one that began. The second one is
-// for clients whose (first) redirect URI is by plain HTTP, on a developer's machine.
+// Cookies that identify the browser in which a login began. The second one is for clients whose
+// first redirect URI is plain HTTP, on a developer's machine.
 const (
 	browserCookie      = "__Host-oauth-login"
 	localBrowserCookie = "oauth-login"
@@ -21,20 +21,19 @@ func (c *Client) cookieName() (name string, secure bool) {
 	return browserCookie, true
 }
 
-// StartHTTP is Start for a web app: it sends the browser to the authorization server. A cookie ties
-// the login to the browser: Login.Browser is set. If there is an error, nothing has been answered.
+// StartHTTP is [Client.Start] for a web app: it redirects the browser to the authorization server.
+// A cookie ties the login to the browser, as Login.Browser. After an error, no response was
+// written.
 //
-// The handler must be one of a form that is sent by POST from the app's own pages; of what browsers
-// send from elsewhere, the error is ErrForm: else any site could log people in to an account of its
-// own (RFC 6819, 4.4.1.8). It must have the
-// host name of the redirect URI, since cookies are per host: in development that is
-// http://127.0.0.1, not http://localhost. Each call makes requests to servers that the caller
-// names, so it is a call to limit: see package limit.
+// Call it in the handler of a form that the app's own pages send by POST. For requests from
+// elsewhere the error is ErrForm, because otherwise any site could log users in to its own account
+// (RFC 6819, 4.4.1.8). The handler must have the host name of the redirect URI, since cookies are
+// bound to the host: in development that is http://127.0.0.1, not http://localhost. Each call makes
+// requests to servers that the user names, so limit the calls: see package limit.
 //
-// Chromium applies a page's "form-action" (Content Security Policy) to redirects too. So with
-// form-action 'self' in the policy of the form's page, this redirect is blocked. Leave form-action
-// out there; or use Start, with Login.Browser from a cookie of the app, and answer with a page that
-// has the address as a link.
+// Chromium applies a page's "form-action" (Content Security Policy) to redirects too, so
+// form-action 'self' on the form's page blocks this redirect. Omit form-action there. Or use Start,
+// with Login.Browser from a cookie of the app, and respond with a page that has the URL as a link.
 func (c *Client) StartHTTP(w http.ResponseWriter, r *http.Request, l Login) error {
 	if r.Method != http.MethodPost || http.NewCrossOriginProtection().Check(r) != nil {
 		return ErrForm
@@ -59,9 +58,9 @@ func (c *Client) StartHTTP(w http.ResponseWriter, r *http.Request, l Login) erro
 	return nil
 }
 
-// FinishHTTP is Finish for a web app, in the handler of the redirect URI, for a login that
-// StartHTTP has begun. The caller answers: best by a redirect, so that the code does not stay in
-// the address bar.
+// FinishHTTP is [Client.Finish] for a web app, in the handler of the redirect URI, after StartHTTP.
+// The caller writes the response, best a redirect, so that the code does not stay in the address
+// bar.
 func (c *Client) FinishHTTP(w http.ResponseWriter, r *http.Request) (*Session, []byte, error) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")

@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// Nonces makes nonces and knows its own again. It keeps no state: nodes that have the same secret
-// accept each other's. Make one with NewNonces. It is safe for concurrent use.
+// Nonces makes and verifies nonces. It has no state: nodes with the same secret accept each other's
+// nonces. Make one with NewNonces. It is safe for concurrent use.
 type Nonces struct {
 	key []byte
 	now func() time.Time
 }
 
-// How nonces rotate. A client may use one for nonceLife less nonceStep at least, so that the nonce
-// of the step before, and the one before that, are good. RFC 9449 leaves that to the server;
-// atproto demands five minutes at most.
+// How nonces rotate. A client can use a nonce for at least nonceLife less nonceStep, so the nonces
+// of the two previous steps are valid too. RFC 9449 leaves the lifetime to the server; atproto
+// demands at most five minutes.
 const (
 	nonceStep = time.Minute
 	nonceLife = 3 * nonceStep
@@ -31,8 +31,8 @@ const minSecret = 16
 
 const macLen = 16
 
-// NewNonces returns nonces with a key that is derived from a secret of at least 16 random bytes. It
-// panics if the secret is shorter. A nil now is time.Now.
+// NewNonces returns nonces with a key derived from a secret of at least 16 random bytes. It panics
+// if the secret is shorter. A nil now means time.Now.
 func NewNonces(secret []byte, now func() time.Time) *Nonces {
 	if len(secret) < minSecret {
 		panic("dpop: the secret of NewNonces is too short: give at least 16 random bytes, the same for all nodes")
@@ -47,9 +47,9 @@ func NewNonces(secret []byte, now func() time.Time) *Nonces {
 	return &Nonces{key: key, now: now}
 }
 
-// Next returns the nonce to hand out: the value of the header DPoP-Nonce. It is another one every
-// minute, and once more at the time that is given: nonces from before it are older. The zero time
-// adds nothing.
+// Next returns the nonce to send, the value of the header DPoP-Nonce. It changes every minute, and
+// also at notBefore, so that nonces from before that time can be recognised as older. A zero
+// notBefore is ignored.
 func (n *Nonces) Next(notBefore time.Time) string {
 	now := n.now()
 	at := now.Truncate(nonceStep)
@@ -63,7 +63,7 @@ func (n *Nonces) Next(notBefore time.Time) string {
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// Made returns when a nonce was made. ok is false if it is none of these, or too old.
+// Made returns when a nonce was made. ok is false if it is not one of these nonces, or too old.
 func (n *Nonces) Made(nonce string) (t time.Time, ok bool) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(nonce)
 	if err != nil || len(b) != 8+macLen || !hmac.Equal(b[8:], n.mac(b[:8])) {

@@ -16,45 +16,44 @@ import (
 	"github.com/pdskit/pdskit/internal/exactjson"
 )
 
-// Errors that callers branch on, with errors.Is. Any other error of Verify is one of the Replays:
-// the proof may be good, but that cannot be found out at the moment.
+// Errors that callers branch on with errors.Is. Any other error of Verify is one of the Replays:
+// then it is unknown whether the proof is valid.
 var (
-	// ErrInvalid: the proof is missing or not good. OAuth calls it invalid_dpop_proof.
+	// ErrInvalid: the proof is missing or not valid. OAuth calls it invalid_dpop_proof.
 	ErrInvalid = errors.New("dpop: invalid proof")
-	// ErrNonce: the proof has no nonce of this server, or one that is too old. The client is to
+	// ErrNonce: the proof has no nonce of this server, or one that is too old. The client should
 	// repeat the request with a new one. OAuth calls it use_dpop_nonce.
 	ErrNonce = errors.New("dpop: the proof needs a nonce of this server")
-	// ErrReplayed: the proof was used before. It is an ErrInvalid too.
+	// ErrReplayed: the proof was used before. It matches ErrInvalid too.
 	ErrReplayed = fmt.Errorf("%w: it was used before", ErrInvalid)
 )
 
-// Algorithms are the names of the signature algorithms that proofs may have, for a server's
-// metadata.
+// Algorithms returns the names of the accepted signature algorithms, for a server's metadata.
 func Algorithms() []string { return []string{crypto.P256.String(), crypto.K256.String()} }
 
 // Target is the request that a proof is for.
 type Target struct {
-	// Method is the HTTP method, as "POST".
+	// Method is the HTTP method, such as "POST".
 	Method string
-	// URL is the address of the request. Its query and fragment do not count.
+	// URL is the URL of the request. Query and fragment are ignored.
 	URL string
-	// Token is the access token that goes along; empty: none.
+	// Token is the access token of the request; empty: none.
 	Token string
-	// Account is whose token it is, for Replays that remember by account; it is compared with
-	// nothing.
+	// Account is the account of the token, for Replays that remember by account. It is not
+	// verified.
 	Account string
 }
 
-// Proof is what a proof says that was verified.
+// Proof is the content of a verified proof.
 type Proof struct {
 	// Key is the client's key, and Thumbprint its SHA-256 thumbprint (RFC 7638) in base64url.
 	Key        *crypto.PublicKey
 	Thumbprint string
-	// ID is the proof's own name, jti.
+	// ID is the unique name of the proof, jti.
 	ID string
-	// Issued is when it was made by the client's clock.
+	// Issued is when it was made, by the client's clock.
 	Issued time.Time
-	// Nonce is when the server made the nonce; zero if none was demanded.
+	// Nonce is when the server made the nonce; zero if none was required.
 	Nonce time.Time
 }
 
@@ -177,17 +176,18 @@ func (h *head) key() (key *crypto.PublicKey, thumbprint string, err error) {
 	return key, key.JWK().Thumbprint(), nil
 }
 
-// Thumbprint is the SHA-256 thumbprint of a key (RFC 7638) in base64url, as in the members jkt and
-// dpop_jkt.
+// Thumbprint returns the SHA-256 thumbprint of a key (RFC 7638) in base64url, as in the members jkt
+// and dpop_jkt.
 func Thumbprint(key *crypto.PublicKey) string { return key.JWK().Thumbprint() }
 
-// TokenHash is the value of the member ath for a token.
+// TokenHash returns the value of the member ath for a token.
 func TokenHash(token string) string {
 	sum := sha256.Sum256([]byte(token))
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// Header returns the proof of a request: the value of its DPoP header. There must be exactly one.
+// Header returns the proof of a request: the value of its DPoP header, of which there must be
+// exactly one.
 func Header(h http.Header) (string, error) {
 	switch values := h.Values("DPoP"); len(values) {
 	case 1:
@@ -199,8 +199,8 @@ func Header(h http.Header) (string, error) {
 	}
 }
 
-// Sign makes a proof for a request. The nonce is the last one that the server has answered with
-// (DPoP-Nonce); empty: none is known.
+// Sign makes a proof for a request. nonce is the last one that the server has sent (DPoP-Nonce);
+// empty: none is known.
 func Sign(ctx context.Context, key crypto.Signer, to Target, nonce string, now time.Time) (string, error) {
 	if key == nil || key.PublicKey() == nil {
 		return "", errors.New("dpop: there is no key")

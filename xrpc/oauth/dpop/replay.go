@@ -15,14 +15,14 @@ import (
 
 // Use is one use of a proof.
 type Use struct {
-	// Thumbprint and ID say which proof it is.
+	// Thumbprint and ID identify the proof.
 	Thumbprint string
 	ID         string
-	// Account is that of Target: whose token came along. It is no part of what the proof is.
+	// Account is that of Target: the account of the token. It is not part of the proof's identity.
 	Account string
-	// Nonce is when the nonce of the proof was made; zero if it needed none.
+	// Nonce is when the proof's nonce was made; zero if it needed none.
 	Nonce time.Time
-	// Expires is until when it must be remembered.
+	// Expires is until when the use must be remembered.
 	Expires time.Time
 }
 
@@ -36,23 +36,23 @@ func (u Use) digest() (d [16]byte) {
 	return d
 }
 
-// Replays remembers proofs that were used. It must be safe for concurrent use: of two uses of one
-// proof at the same time, one fails.
+// Replays remembers used proofs. It must be safe for concurrent use: of two concurrent uses of one
+// proof, one fails.
 type Replays interface {
-	// Use notes a use at a time. It returns ErrReplayed if the proof was used before, and ErrNonce
-	// if that is not known, but a proof with a newer nonce would do.
+	// Use records a use at a time. It returns ErrReplayed if the proof was used before. It returns
+	// ErrNonce if that is unknown, but a proof with a newer nonce would be accepted.
 	Use(ctx context.Context, u Use, now time.Time) error
 }
 
-// Memory remembers proofs in the memory of one process. Its zero value is ready to use. It is safe
+// Memory remembers proofs in the memory of one process. The zero value is ready to use. It is safe
 // for concurrent use.
 //
-// Proofs that were used before the process started are not known to it. So it refuses, with
-// ErrNonce, those with a nonce from before its first use. Without nonces, proofs from before a
-// restart can be used once more.
+// It does not know proofs that were used before the process started. So it refuses, with ErrNonce,
+// proofs with a nonce from before its first use. Without nonces, proofs from before a restart can
+// be used once more.
 type Memory struct {
-	// Max bounds how many are remembered, at some 60 bytes each. When it is full, all are
-	// forgotten, and proofs with nonces from before that moment are refused with ErrNonce. 0:
+	// Max bounds the number of remembered proofs, at some 60 bytes each. When it is reached, all
+	// are forgotten, and proofs with nonces from before that moment are refused with ErrNonce. 0:
 	// 200,000.
 	Max int
 
@@ -64,8 +64,8 @@ type Memory struct {
 
 const defaultMax = 200_000
 
-// Since returns the time that nonces must not be older than. It is that of the first call of a
-// method, or that of the last time at which the memory was full.
+// Since returns the time from which on nonces are accepted: that of the first call of a method, or
+// that of the last time at which the memory was full.
 func (m *Memory) Since(now time.Time) time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -113,12 +113,12 @@ func (m *Memory) Use(_ context.Context, u Use, now time.Time) error {
 // old reports whether the memory does not go back to the nonce of a use.
 func (m *Memory) old(u Use) bool { return !u.Nonce.IsZero() && u.Nonce.Before(m.since) }
 
-// Stored remembers proofs in a KV, where all nodes see them and a restart does not change them.
-// Each use is a write. It is safe for concurrent use.
+// Stored remembers proofs in a KV, which all nodes share and which survives restarts. Each use is a
+// write. It is safe for concurrent use.
 type Stored struct {
-	// KV is where they lie.
+	// KV stores the proofs.
 	KV storage.KV
-	// Prefix begins their keys, as "oauth/proof/". The rest of a key has 22 bytes.
+	// Prefix begins their keys, for example "oauth/proof/". The rest of a key has 22 bytes.
 	Prefix string
 }
 

@@ -10,12 +10,12 @@ import (
 
 // Verifier verifies proofs. Replays is required. It is safe for concurrent use.
 type Verifier struct {
-	// Nonces, if not nil, are those that proofs must have one of.
+	// Nonces, if not nil, are the nonces of which proofs must have one.
 	Nonces *Nonces
-	// Replays remembers which proofs were used.
+	// Replays remembers used proofs.
 	Replays Replays
-	// MaxAge is how old a proof may be, and how far in the future, by its own time. Clocks of
-	// clients are often wrong by minutes, so what really bounds the age is the nonce. 0: 3 minutes.
+	// MaxAge is how old a proof may be, and how far in the future, by its own time. Clients' clocks
+	// are often wrong by minutes, so the nonce is the real bound. 0: 3 minutes.
 	MaxAge time.Duration
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
@@ -24,7 +24,7 @@ type Verifier struct {
 // defaultAge is that of Verifier.MaxAge.
 const defaultAge = 3 * time.Minute
 
-// Nonce returns the nonce for the header DPoP-Nonce of an answer; empty if none are demanded.
+// Nonce returns the nonce for the header DPoP-Nonce of a response, or "" if none are required.
 func (v *Verifier) Nonce() string {
 	if v.Nonces == nil {
 		return ""
@@ -36,12 +36,10 @@ func (v *Verifier) Nonce() string {
 	return v.Nonces.Next(since)
 }
 
-// Verify checks that a proof is one for a request, and notes that it was used: it is good once.
-// See [Header] for where the text comes from. Errors are ErrInvalid, ErrReplayed, ErrNonce, or
-// that of Replays.
+// Verify checks a proof for a request, and records its use: a proof is valid once. [Header] returns
+// the text. Errors are ErrInvalid, ErrReplayed, ErrNonce, and those of Replays.
 //
-// Whose key it is, and whether the token is bound to it, is for the caller to check: see
-// Proof.Thumbprint.
+// The caller must check that the token is bound to the key: see Thumbprint of [Proof].
 func (v *Verifier) Verify(ctx context.Context, text string, to Target) (Proof, error) {
 	if v.Replays == nil {
 		panic("dpop: Verifier.Replays is missing: give &dpop.Memory{} or a *dpop.Stored")

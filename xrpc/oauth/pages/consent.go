@@ -12,14 +12,14 @@ import (
 // consent is what the page of the consent shows.
 type consent struct {
 	Action, Request, Form string
-	// Always are the scopes that are always granted; Lines are those that may be.
+	// Always are scopes that are granted in any case. Lines are those to choose from.
 	Always []string
 	Lines  []line
-	// Not is what the app cannot do.
+	// Not lists what the app cannot do.
 	Not []string
-	// Known: the account has let the app in before.
+	// Known is set if the account has granted the app something before.
 	Known bool
-	// Scopes are all scopes, for those who want to know it exactly.
+	// Scopes are all scopes, for users who want the details.
 	Scopes []string
 }
 
@@ -27,7 +27,7 @@ type consent struct {
 type line struct {
 	Permission
 	ID string
-	// New: the app did not have it before.
+	// New is set if the app did not have the permission before.
 	New, Checked bool
 }
 

@@ -1,23 +1,23 @@
-// Package pages is what people see of OAuth: they sign in, choose an account, make one, decide what
-// an app may do, and get back in when they have forgotten their password. It is a [provider.Pages]
-// and a [provider.Logins].
+// Package pages has the user interface of OAuth: pages to sign in, choose or create an account,
+// decide about an app's permissions, and reset a forgotten password. It implements [provider.Pages]
+// and [provider.Logins].
 //
 //	web := pages.New(pages.Config{Site: site, Passwords: sessions, Service: accounts})
 //	web.Mount(mux)
 //	oauth := provider.New(provider.Config{Logins: web, Pages: web, …})
 //	oauth.Mount(mux)
 //
-// How pages look and what protects them, and the browsers with their sign-ins, are those of package
-// site. Pages are in the browser's language, or in the one that the app asks for.
+// Package site provides the look and protection of pages, and the browsers with their sign-ins.
+// Pages are in the browser's language, or in the language that the app requests.
 //
-// With [Config.Passkeys], the page to sign in asks for passkeys too, by the one script of package
-// site: the browser offers them in the field of the name, and there is a button. A passkey whose
-// user the authenticator has verified stands for the password and the second factor. Without
-// scripts, and without passkeys, all else works.
+// With Passkeys in [Config], the sign-in page supports passkeys too, with the only script of
+// package site: the browser offers them in the name field, and there is a button. A passkey with
+// user verification replaces the password and the second factor. Everything else works without
+// scripts.
 //
-// Each page and each form gives the request of the app five minutes more, up to an hour in all.
+// Each page and each form extends the app's request by five minutes, up to an hour in all.
 //
-// Between pages, what a request is about travels in the forms, under a MAC for the browser. So
-// nobody can make another person's browser sign in, and no page leads anywhere but back to the
-// request, or to the account's own pages.
+// The state of a request is passed from page to page in the forms, with a MAC for the browser. So
+// nobody can make another person's browser sign in, and pages lead only back to the request, or to
+// the account's own pages.
 package pages

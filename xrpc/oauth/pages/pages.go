@@ -21,55 +21,55 @@ import (
 
 // Config configures Pages. Site and Passwords are required.
 type Config struct {
-	// Site is the site that the pages belong to. Its Limit is asked about "sign-in", "passkey" (a
+	// Site is the site that the pages belong to. Its Limit is called for "sign-in", "passkey" (a
 	// challenge), "factor", "sign-up", "handle", "password-request" and "password-reset".
 	Site *site.Site
-	// Passwords checks passwords, and counts guesses: session.Sessions is one.
+	// Passwords checks passwords and counts guesses; session.Sessions implements it.
 	Passwords Passwords
-	// Service makes accounts, activates them, and mails codes to reset passwords: server.Service is
-	// one. Nil: the pages offer nothing of that.
+	// Service creates and activates accounts, and mails codes to reset passwords; server.Service
+	// implements it. Nil: the pages do not offer that.
 	Service Service
-	// SendCode mails a code by which somebody signs in who has shown the password. Nil: codes by
-	// mail are not sent; those of authenticator apps and recovery codes are taken.
+	// SendCode mails a second-factor code after the password was shown. Nil: codes by mail are not
+	// sent; only those of authenticator apps and recovery codes are accepted.
 	SendCode func(ctx context.Context, a account.Account, code string) error
-	// Passkeys signs people in by passkeys, too: passkey.Passkeys does. Nil: there are none, and
-	// the pages have no script.
+	// Passkeys verifies passkeys; passkey.Passkeys implements it. Nil: there are none, and the
+	// pages have no script.
 	Passkeys Passkeys
-	// Sets resolves the permission sets that apps ask for, to show what is in them: that of the
-	// provider. Nil: their names are shown.
+	// Sets resolves the permission sets of apps, to show their contents: the provider's Sets. Nil:
+	// their names are shown.
 	Sets provider.Sets
 }
 
 // Passwords checks passwords. It must be safe for concurrent use.
 type Passwords interface {
-	// CheckPassword checks a password of an account, which is named by handle, DID or e-mail
-	// address. It counts guesses. If apps is false, app passwords are not good. An account that
-	// does not exist cannot be told from a wrong password: both are credential.ErrWrongPassword,
-	// after the same time.
+	// CheckPassword checks a password of an account, given by handle, DID or e-mail address, and
+	// counts the guess. App passwords are accepted only with apps. A missing account is
+	// indistinguishable from a wrong password: both give credential.ErrWrongPassword, after the
+	// same time.
 	CheckPassword(r *xrpc.Request, identifier, password string, apps bool) (credential.Proof, error)
 }
 
-// Service makes accounts, activates them, and helps those who have forgotten their password. It
-// must be safe for concurrent use.
+// Service creates and activates accounts, and resets forgotten passwords. It must be safe for
+// concurrent use.
 type Service interface {
 	// Policy says who may have an account. Without Domains there is no sign-up.
 	Policy() server.Policy
 	// CheckHandle returns an error if a new account cannot have the handle at the moment: see
 	// SignUp.
 	CheckHandle(ctx context.Context, h syntax.Handle) error
-	// SignUp makes an account. Errors are account.ErrHandleTaken, account.ErrEmailTaken,
-	// account.ErrInvite, or an *xrpc.Error whose Name or Message says what is wrong.
+	// SignUp creates an account. Errors are account.ErrHandleTaken, account.ErrEmailTaken,
+	// account.ErrInvite, or an *xrpc.Error whose Name or Message is the reason.
 	SignUp(ctx context.Context, r *xrpc.Request, in server.SignUp) (account.Account, error)
-	// RequestPasswordReset mails a code to the account that has an address. It takes the same time
-	// if there is none.
+	// RequestPasswordReset mails a code to the account with an address. It takes the same time if
+	// there is none.
 	RequestPasswordReset(ctx context.Context, email string) error
-	// ResetPassword sets a password by such a code. Errors are credential.ErrMailToken and
+	// ResetPassword sets a password with a mailed code. Errors are credential.ErrMailToken and
 	// credential.ErrMailTokenExpired, or an *xrpc.Error about the password.
 	ResetPassword(ctx context.Context, token, password string) error
-	// Activate makes a deactivated account active again. If the account has moved to another server
-	// since, the error is an *xrpc.Error.
+	// Activate makes a deactivated account active again. If the account has moved to another
+	// server, the error is an *xrpc.Error.
 	Activate(ctx context.Context, who account.Caller) error
-	// RequestEmailConfirmation mails a code by which the owner of a new account confirms its
+	// RequestEmailConfirmation mails a code with which the owner of a new account confirms its
 	// address.
 	RequestEmailConfirmation(ctx context.Context, who account.Caller) error
 	// SendsMail reports whether codes can be sent at all.
@@ -95,7 +95,7 @@ var (
 	_ provider.Logins = (*Pages)(nil)
 )
 
-// New returns the pages of a configuration. It panics if something that is required is missing.
+// New returns the pages of a configuration. It panics if something required is missing.
 func New(cfg Config) *Pages {
 	switch {
 	case cfg.Site == nil:
@@ -128,8 +128,8 @@ const (
 	pathAccount   = "/account"
 )
 
-// Mount adds all addresses to a mux. They are below /oauth/, beside those of the provider. The
-// style sheet is that of the site: see [site.Site.Mount].
+// Mount adds all paths to a mux. They are below /oauth/, beside those of the provider. The style
+// sheet is the site's: see [site.Site.Mount].
 func (p *Pages) Mount(mux *http.ServeMux) {
 	mux.HandleFunc(pathSignIn, p.serve("sign-in", p.showSignIn, p.signIn))
 	mux.HandleFunc(pathFactor, p.serve("factor", nil, p.factor))
@@ -190,19 +190,19 @@ func (p *Pages) serve(action string, get, post func(*call) error) http.HandlerFu
 
 // flow is what a request is about, as it goes from page to page.
 type flow struct {
-	// Return is the path at which the request goes on; empty: this is no request of an app.
+	// Return is the path at which the request continues; empty: this is not an app's request.
 	Return string `json:"return,omitempty"`
-	// Request names the request, and App who has asked.
+	// Request identifies the request, and App the app.
 	Request string `json:"request,omitempty"`
 	App     string `json:"app,omitempty"`
-	// Who is the account that is expected to sign in, if one is known. Fixed: no other may.
+	// Who is the account that should sign in, if known. With Fixed, no other account may.
 	Who   string `json:"who,omitempty"`
 	Fixed bool   `json:"fixed,omitempty"`
-	// Again: the account is signed in, but its owner must prove who they are once more. Keep: the
-	// browser remembered the account before, and still does afterwards.
+	// Again is set if the account is signed in, but its owner must sign in again. Keep is set if
+	// the browser remembers the account, and is to remember it afterwards.
 	Again bool `json:"again,omitempty"`
 	Keep  bool `json:"keep,omitempty"`
-	// Locales are the languages that the app has asked for.
+	// Locales are the languages that the app requests.
 	Locales string `json:"locales,omitempty"`
 }
 

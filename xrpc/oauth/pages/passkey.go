@@ -12,15 +12,15 @@ import (
 	"github.com/pdskit/pdskit/xrpc/site"
 )
 
-// Passkeys signs people in by passkeys, each of which is a password and a second factor in one. It
-// must be safe for concurrent use.
+// Passkeys verifies passkeys, each of which replaces a password and a second factor. It must be
+// safe for concurrent use.
 type Passkeys interface {
-	// BeginLogin returns options for the browser, in JSON, with a challenge. FinishLogin accepts an
-	// answer to the challenge once, for some minutes, and only with the same binding.
+	// BeginLogin returns options for the browser, in JSON, with a challenge. FinishLogin accepts
+	// one response to the challenge, within some minutes, and only with the same binding.
 	BeginLogin(ctx context.Context, binding string) (options []byte, err error)
-	// FinishLogin checks the answer, whose user the authenticator must have verified, and says
-	// whose account it is. Errors are credential.ErrWrongFactor, credential.ErrChallenge and
-	// account.ErrTakenDown.
+	// FinishLogin verifies the response, including user verification by the authenticator, and
+	// returns the account's proof. Errors are credential.ErrWrongFactor, credential.ErrChallenge
+	// and account.ErrTakenDown.
 	FinishLogin(ctx context.Context, binding string, answer []byte) (credential.Proof, error)
 }
 

@@ -14,10 +14,10 @@ import (
 
 // app is who asks, as people are shown it.
 type app struct {
-	// Name is the name of a trusted client, else the host of its client_id. Empty: a program on the
-	// person's own device.
+	// Name is the name of a trusted client, or the host of its client_id. It is empty for a program
+	// on the user's own device.
 	Name string
-	// Host is where it is; ID its client_id.
+	// Host is its host, and ID its client_id.
 	Host, ID                 string
 	Logo, URI, Terms, Policy string
 	Trusted, Loopback        bool
@@ -58,8 +58,8 @@ func (p *Pages) Device(w http.ResponseWriter, r *http.Request) (d provider.Devic
 	return d, nil
 }
 
-// AppName is what people are shown of an app, in English where it has no name of its own: the name
-// of a trusted client, else the host of its client_id.
+// AppName returns the name of an app to show to users: the name of a trusted client, or the host of
+// its client_id, or an English text for a program on the user's device.
 func AppName(c provider.Client) string {
 	return cmp.Or(describeApp(c).Name, set.Languages()[0].Message("app.device"))
 }

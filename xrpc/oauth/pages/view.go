@@ -21,11 +21,11 @@ type view struct {
 	App     app
 	Request bool // an app has asked for this
 
-	// What was entered, or is known already.
+	// Values that were entered or are already known.
 	Who, Handle, Label, Domain, Email, Invite, Code6 string
 	Fixed, Again, Remember                           bool
 
-	// Passkeys: the page asks for passkeys too.
+	// Passkeys is set if the page supports passkeys.
 	Passkeys bool
 
 	Offers struct{ SignUp, Reset bool }

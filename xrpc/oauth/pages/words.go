@@ -14,31 +14,31 @@ import (
 	"github.com/pdskit/pdskit/xrpc/site"
 )
 
-// Words puts what apps may do into words.
+// Words describes permissions of apps in words.
 type Words struct {
-	// Sets resolves permission sets, to say what is in them: that of the provider. If it is a
-	// provider.SetWords too, their titles are shown. Nil: only their names are.
+	// Sets resolves permission sets, to describe their contents: the provider's Sets. If it
+	// implements provider.SetWords, their titles are shown. Nil: only their names are shown.
 	Sets provider.Sets
-	// Languages are those that somebody reads (BCP 47), the best first: see [site.Wishes]. Without
-	// one that there is, the words are English.
+	// Languages are the user's languages (BCP 47) in descending order of preference: see
+	// [site.Wishes]. If none of them is available, the words are English.
 	Languages []string
 }
 
-// Permission is something that an app may do, in words.
+// Permission describes a permission of an app in words.
 type Permission struct {
-	// Scope is what it is exactly.
+	// Scope is the exact scope.
 	Scope string
-	// Text is a sentence. If it ends with a colon, Details are what it is about.
+	// Text is a sentence. If it ends with a colon, Details complete it.
 	Text    string
 	Details []string
-	// Title and About are what a permission set says of itself: the words of who has published it.
-	// They are empty for all else, and where it says nothing.
+	// Title and About are what a permission set's publisher says about it. They are empty for
+	// everything else.
 	Title, About lexicon.Words
-	// Danger: it can be turned against the account.
+	// Danger is set if the permission can be used against the account.
 	Danger bool
 }
 
-// String is the permission in one line.
+// String returns the permission in one line.
 func (p Permission) String() string {
 	text := p.Text
 	if p.Title.Text != "" {
@@ -50,8 +50,8 @@ func (p Permission) String() string {
 	return text
 }
 
-// Of puts scopes into words, those that people know first. What every app may do, which is to know
-// who somebody is, is left out.
+// Of describes scopes in words, the best known first. It leaves out what every app may do: to know
+// the account's identity.
 func (w Words) Of(ctx context.Context, scopes []auth.Scope) (list []Permission) {
 	lang := set.Language(strings.Join(w.Languages, " "), "")
 	for _, s := range scopes {

@@ -16,33 +16,33 @@ import (
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
-// Session is a session of an app, as its account is shown it.
+// Session is a session of an app, as shown to the owner of the account.
 type Session struct {
-	// Name names the session within the account. Nothing can be done with it but to end the
-	// session.
+	// Name identifies the session within the account. It is no secret: it can only be used to end
+	// the session.
 	Name string
 	// Client is the client_id.
 	Client string
-	// Granted is what the account has granted, and Permissions what the app may do by that: with
-	// permission sets replaced by what is in them, as of the last renewal.
+	// Granted is what the account has granted. Permissions is what the app may do: Granted with the
+	// contents of its permission sets, as of the last renewal.
 	Granted, Permissions auth.Permissions
-	// Created is when the session began. Renewed is when the app renewed it last: that is when it
-	// was last used, to a quarter of an hour, since apps renew sessions while they use them. Ends
-	// is when it ends if the app does not renew it.
+	// Created is when the session began. Renewed is when the app last renewed it. Apps renew
+	// sessions while they use them, so this is when it was last used, within a quarter of an hour.
+	// Ends is when it ends if it is not renewed.
 	Created, Renewed, Ends time.Time
 }
 
-// Apps are the sessions of apps with the accounts of a store: what owners are shown and may end. It
-// needs no Provider, so that a command line can use it while servers run over the same store. It is
-// safe for concurrent use.
+// Apps lists and ends the sessions of apps with the accounts of a store, for their owners. It needs
+// no Provider, so a command line can use it while servers run over the same store. It is safe for
+// concurrent use.
 type Apps struct {
 	Accounts *account.Store
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
 
-// Sessions returns the sessions of an account on the word of a caller, the last renewed first. The
-// error is account.ErrNotFound if there is no such account.
+// Sessions returns the sessions of a caller's account, the last renewed first. If there is no such
+// account, the error is account.ErrNotFound.
 func (x Apps) Sessions(ctx context.Context, who account.Caller) (list []Session, err error) {
 	now := time.Now()
 	if x.Now != nil {
@@ -69,8 +69,7 @@ func (x Apps) Sessions(ctx context.Context, who account.Caller) (list []Session,
 	return list, err
 }
 
-// EndSession ends a session on the word of a caller of its account. One that is not there is no
-// error.
+// EndSession ends a session of the caller's account. An unknown one is not an error.
 func (x Apps) EndSession(ctx context.Context, who account.Caller, name string) error {
 	_, err := x.Accounts.Update(ctx, who, func(_ *account.Account, step *repo.Step) error {
 		step.Remove(sessionPrefix + name)
@@ -79,8 +78,8 @@ func (x Apps) EndSession(ctx context.Context, who account.Caller, name string) e
 	return err
 }
 
-// EndClient ends all sessions of an app, on the word of a caller of the account, and forgets what
-// was granted to it. Codes that the app has not exchanged yet are void too.
+// EndClient ends all sessions of an app with the caller's account, and deletes what was granted to
+// it. Codes that the app has not exchanged yet become void.
 func (x Apps) EndClient(ctx context.Context, who account.Caller, clientID string) error {
 	_, err := x.Accounts.Update(ctx, who, func(_ *account.Account, step *repo.Step) error {
 		step.Remove(grantPrefix + digest.Hash(clientID))
@@ -97,8 +96,7 @@ func (x Apps) EndClient(ctx context.Context, who account.Caller, clientID string
 	return err
 }
 
-// EndAll ends all sessions of all apps, on the word of a caller of the account, with codes and all
-// that was granted.
+// EndAll ends all sessions of all apps with the caller's account, and deletes codes and grants.
 func (x Apps) EndAll(ctx context.Context, who account.Caller) error {
 	_, err := x.Accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
 		return raised(ctx, *a, step, account.Kept{})
@@ -106,7 +104,7 @@ func (x Apps) EndAll(ctx context.Context, who account.Caller) error {
 	return err
 }
 
-// Apps are the sessions that the provider has given out.
+// Apps returns the sessions of the provider's accounts.
 func (p *Provider) Apps() Apps { return Apps{Accounts: p.accounts, Now: p.now} }
 
 // Sessions returns the sessions of an account: see [Apps.Sessions].

@@ -18,7 +18,7 @@ import (
 type clientAuth struct {
 	Method string `json:"method"`
 	KeyID  string `json:"kid,omitempty"`
-	// Thumbprint is that of the key.
+	// Thumbprint is the thumbprint of the key.
 	Thumbprint string `json:"jkt,omitempty"`
 
 	bound string // the thumbprint of the only DPoP key that the assertion is for; empty: any

@@ -15,11 +15,11 @@ import (
 )
 
 // Authenticate is an xrpc.Authenticator for requests with the header "Authorization: DPoP …". It
-// verifies the token, the proof, and that the session goes on, with the account. What a method then
-// changes must be changed with [Provider.Guard] or on the word of [Provider.Caller], so that the
-// session is looked at in the transaction too.
+// verifies the token and the proof, and checks the session and the account. A method that changes
+// something must use [Provider.Guard] or [Provider.Caller], so that the session is checked in the
+// transaction too.
 //
-// Every answer gets a new nonce. An account that is taken down or deleted has no sessions.
+// Every response gets a new nonce. An account that is taken down or deleted has no sessions.
 func (p *Provider) Authenticate(r *xrpc.Request) (auth.Principal, error) {
 	h := r.AnswerHeader()
 	h.Set("DPoP-Nonce", p.calls.Nonce())
@@ -107,9 +107,9 @@ func (p *Provider) admit(r *xrpc.Request) (auth.Principal, error) {
 	return out, nil
 }
 
-// Caller is a principal of Authenticate as package account knows it: it is good as long as the
-// session goes on, has the token, and the account's credentials are what they were. If not, the
-// error is an *xrpc.Error of status 401, invalid_token.
+// Caller returns the caller of a principal that Authenticate returned, for package account. It is
+// valid as long as the session exists and has the token, and the account's credentials do not
+// change. Otherwise the error is an *xrpc.Error with status 401, invalid_token.
 func (p *Provider) Caller(of auth.Principal) account.Caller { return p.caller(of, nil) }
 
 func (p *Provider) caller(of auth.Principal, found **session) account.Caller {

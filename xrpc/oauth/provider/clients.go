@@ -17,20 +17,20 @@ import (
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
-// Client is an app as people are shown it.
+// Client describes an app to users.
 type Client struct {
-	// ID is the client_id: the address of its metadata, or "http://localhost…".
+	// ID is the client_id: the URL of its metadata, or "http://localhost…".
 	ID string
-	// Name and Logo are what it says of itself. They are empty unless it is Trusted: anybody can
-	// write another's name.
+	// Name and Logo are from its metadata. They are empty unless it is Trusted, since any app can
+	// claim another's name.
 	Name, Logo string
-	// URI, Terms and Policy are addresses of its pages. They may be empty.
+	// URI, Terms and Policy are URLs of its pages. They may be empty.
 	URI, Terms, Policy string
-	// Trusted: the operator vouches for it.
+	// Trusted is set if the operator vouches for the app.
 	Trusted bool
-	// Confidential: it proves who it is with a key of its own.
+	// Confidential is set if the app authenticates with a key of its own.
 	Confidential bool
-	// Loopback: it is a program on the user's own device, and nobody knows which.
+	// Loopback is set for a program on the user's own device. Nobody can tell which program it is.
 	Loopback bool
 }
 
@@ -56,7 +56,7 @@ func (p *Provider) newClient(m *metadata) client {
 // remembers reports whether what was granted to the client may be granted again without a question.
 func (c *client) remembers() bool { return !c.Loopback && (c.Confidential || c.Trusted) }
 
-// How long what clients publish is believed.
+// How long fetched client metadata and keys are used.
 const (
 	documentLife  = 10 * time.Minute
 	documentStale = 24 * time.Hour // beyond that, while it cannot be fetched
@@ -123,8 +123,8 @@ func (p *Provider) client(ctx context.Context, id string) (client, error) {
 	return p.newClient(d.metadata), nil
 }
 
-// Describe returns an app by its client_id, as people are shown it. It fetches the app's metadata,
-// unless that was fetched lately.
+// Describe returns an app by its client_id. It fetches the app's metadata, unless it has a recent
+// copy.
 func (p *Provider) Describe(ctx context.Context, clientID string) (Client, error) {
 	c, err := p.client(ctx, clientID)
 	return c.Client, err
@@ -211,7 +211,7 @@ func (p *Provider) fetch(ctx context.Context, url string, strict bool) ([]byte, 
 	return text, nil
 }
 
-// String is what a person is shown as the name of the client.
+// String returns the name of the client to show to users.
 func (c Client) String() string {
 	switch {
 	case c.Loopback:

@@ -3,7 +3,8 @@
 // PKCE), and a client_id is the address of the client's metadata.
 //
 // The package implements the protocol and stores its state. The host implements two interfaces:
-// [Logins] says who is signed in in a browser, and [Pages] shows people what they are asked.
+// [Logins] says which accounts are signed in in a browser, and [Pages] shows people what they are
+// asked.
 //
 //	oauth := provider.New(provider.Config{
 //		Accounts: accounts, Issuer: "https://pds.example.com", ServiceDID: "did:web:pds.example.com",

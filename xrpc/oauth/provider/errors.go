@@ -13,7 +13,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
 )
 
-// The codes of errors, as RFC 6749, 7009, 7591, 9126 and 9449 name them.
+// Error codes of RFC 6749, 7009, 7591, 9126 and 9449.
 const (
 	codeAccessDenied     = "access_denied"
 	codeConsentRequired  = "consent_required"
@@ -35,15 +35,15 @@ const (
 	codeUseNonce         = "use_dpop_nonce"
 )
 
-// Error is an error of the protocol: what a client is told.
+// Error is an error of the protocol, as sent to a client.
 type Error struct {
-	// Code is the name of the error, as "invalid_grant".
+	// Code is the error code, such as "invalid_grant".
 	Code string
-	// Description is for developers. It has no secrets.
+	// Description is for developers. It contains no secrets.
 	Description string
-	// Status is the HTTP status of an answer; 0: 400.
+	// Status is the HTTP status of the response; 0: 400.
 	Status int
-	// Retry is when to try again, if that helps; 0: not said.
+	// Retry is after how long a retry may succeed; 0: unknown.
 	Retry time.Duration
 }
 

@@ -40,7 +40,7 @@ type metadata struct {
 	JWKSURI         string   `json:"jwks_uri"`
 	JWKS            *keySet  `json:"jwks"`
 
-	// What this profile has no place for.
+	// Members that this profile does not allow.
 	DefaultMaxAge json.RawMessage `json:"default_max_age"`
 	UserinfoAlg   json.RawMessage `json:"userinfo_signed_response_alg"`
 	UserinfoEnc   json.RawMessage `json:"userinfo_encrypted_response_alg"`
@@ -49,7 +49,7 @@ type metadata struct {
 	MTLS          *bool           `json:"tls_client_certificate_bound_access_tokens"`
 }
 
-// Limits on what a document may hold.
+// Limits on the contents of a document.
 const (
 	maxKeys      = 32
 	maxRedirects = 64

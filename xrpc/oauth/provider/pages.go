@@ -11,50 +11,51 @@ import (
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
-// Logins says who is signed in in a browser. It must be safe for concurrent use.
+// Logins says which accounts are signed in in a browser. It must be safe for concurrent use.
 type Logins interface {
-	// Device returns the browser that a request comes from, by a cookie that scripts cannot read.
-	// If the browser has none yet, Device sets one.
+	// Device returns the browser of a request, identified by a cookie that scripts cannot read. If
+	// the browser has none, Device sets one.
 	Device(w http.ResponseWriter, r *http.Request) (Device, error)
 }
 
 // Device is a browser.
 type Device struct {
-	// ID names the browser for as long as it keeps its cookie.
+	// ID identifies the browser as long as it keeps its cookie.
 	ID string
-	// Accounts are those that are signed in, in the order to show them.
+	// Accounts are the signed-in accounts, in the order in which to show them.
 	Accounts []SignedIn
 }
 
 // SignedIn is an account that is signed in in a browser.
 type SignedIn struct {
 	DID syntax.DID
-	// At is when somebody last proved to be its owner, with all the factors that the account has.
+	// At is when somebody last proved to be its owner, with all the factors that the account
+	// demands.
 	At time.Time
 	// Credentials is the value of the account's counter at that time: see account.Account.
 	Credentials int64
-	// Caller acts by the sign-in. It is looked at in the transaction that lets an app in, so that a
-	// sign-in that is ended meanwhile, as on another device, lets none in. The zero Caller: only
+	// Caller acts by the sign-in. It is checked in the transaction that creates an app's session,
+	// so a sign-in that was ended in the meantime creates none. If it is the zero Caller, only
 	// Credentials are compared there.
 	Caller account.Caller
-	// Request, if not empty, is the one request (Prompt.Request) that the sign-in is good for, for
-	// 15 minutes, since the browser is not to remember it.
+	// Request, if not empty, is the only request (Prompt.Request) for which the sign-in is valid,
+	// for 15 minutes. It is set if the browser is not to be remembered.
 	Request string
 }
 
-// How long a sign-in is good enough to let an app in.
+// How recent a sign-in must be to create an app's session.
 const (
 	signInLife    = 7 * 24 * time.Hour
 	signInOneTime = 15 * time.Minute
 )
 
-// Pages shows people what the provider asks. Its methods answer the request. They may set headers
-// of their own: the provider has set those that keep a page from being framed, kept or sent along
-// as a referrer, and a Content-Security-Policy without scripts.
+// Pages shows the provider's prompts to the user. Its methods write the response. They may set
+// headers. The provider has already set those that keep a page from being framed, cached or sent as
+// a referrer, and a Content-Security-Policy without scripts.
 type Pages interface {
 	// Prompt shows what is needed next.
 	Prompt(w http.ResponseWriter, r *http.Request, q Prompt)
-	// Error tells of an error, with the status that is given. Its Description is for people too, in
+	// Error shows an error, with the given status. Its Description is readable for users, in
 	// English.
 	Error(w http.ResponseWriter, r *http.Request, status int, e *Error)
 }
@@ -62,55 +63,55 @@ type Pages interface {
 // Ask is what a Prompt asks for.
 type Ask string
 
-// What is asked for. A page may do several at once, such as a sign-in with a link to sign up.
+// Questions of a Prompt. One page may show several, such as a sign-in with a link to sign up.
 const (
-	// AskSignUp asks for a new account. Where that is not offered, it is AskSignIn.
+	// AskSignUp asks for a new account. A server without sign-up treats it as AskSignIn.
 	AskSignUp Ask = "signup"
 	// AskSignIn asks to sign in, as the account of Prompt.Hint if there is one.
 	AskSignIn Ask = "signin"
 	// AskAccount asks which of several accounts to use.
 	AskAccount Ask = "account"
-	// AskConsent asks what the app may do with the account Prompt.Account. If that is deactivated,
-	// it must be activated first: until then, consent ends the request with access_denied.
+	// AskConsent asks what the app may do with the account Prompt.Account. A deactivated account
+	// must be activated first. Until then, consent ends the request with access_denied.
 	AskConsent Ask = "consent"
 )
 
-// Prompt is what a person is asked.
+// Prompt is a question to the user.
 //
-// Consent is a form that is sent to the address of Action by POST. Its fields are "request" and
-// "form" with the values of Request and Form, "did" with the account, "decision" with "allow" or
-// "deny", and for each scope that is granted one field "scope" with its text. When somebody has
-// signed in, or has chosen an account, the page goes on to Return, with "&account=" and the DID.
+// Consent is a form, sent by POST to Action. Its fields are "request" and "form" with the values of
+// Request and Form, "did" with the account, "decision" with "allow" or "deny", and one field
+// "scope" for each granted scope. After a sign-in or a choice of an account, the page continues at
+// Return, with "&account=" and the DID appended.
 type Prompt struct {
 	Ask    Ask
 	Client Client
-	// Request names the request.
+	// Request identifies the request.
 	Request string
-	// Form is a token that shows that a form came from this page in this browser.
+	// Form is a token that proves that a form came from this page in this browser.
 	Form string
-	// Action is the path that the form is sent to, and Return where the request goes on.
+	// Action is the path of the form. Return is the path at which the request continues.
 	Action, Return string
-	// Scopes are what the app asks for, in normal form.
+	// Scopes are the requested scopes, in normal form.
 	Scopes []auth.Scope
-	// Known are those of them that the account has granted to the app before, for AskConsent.
+	// Known are those of them that the account has already granted to the app, for AskConsent.
 	Known []auth.Scope
-	// Account is the account that is to consent.
+	// Account is the account whose consent is asked for.
 	Account syntax.DID
-	// Hint is the handle or DID of the account that the app asks for; empty: any. It cannot be
-	// changed.
+	// Hint is the handle or DID of the account that the app requests; empty: any. The user cannot
+	// change it.
 	Hint string
-	// Accounts are those that may be chosen.
+	// Accounts are the accounts to choose from.
 	Accounts []Choice
-	// Locales are the languages that the app has asked for (ui_locales).
+	// Locales are the languages that the app has requested (ui_locales).
 	Locales string
-	// Expires is when the request is over, if nothing happens.
+	// Expires is when the request expires if nothing happens.
 	Expires time.Time
 }
 
-// Choice is an account that may be chosen.
+// Choice is an account to choose.
 type Choice struct {
 	Account account.Account
-	// SignIn: its owner has to sign in again.
+	// SignIn is set if the owner must sign in again.
 	SignIn bool
 }
 

@@ -24,77 +24,78 @@ import (
 // Config configures a Provider. Accounts, Issuer, ServiceDID, Secret, Logins and Pages are
 // required.
 type Config struct {
-	// Accounts are those that apps are let into.
+	// Accounts are the accounts of the host.
 	Accounts *account.Store
 	// Issuer is the origin of this server as clients know it, "https://pds.example.com".
 	Issuer string
 	// ServiceDID is the DID of this server, the audience of access tokens.
 	ServiceDID syntax.DID
-	// Secret has at least 32 random bytes. All nodes of a server have the same. With another one,
-	// access tokens and authorizations that are under way are void; sessions go on, since clients
-	// renew their tokens.
+	// Secret has at least 32 random bytes. All nodes of a server have the same. If it changes,
+	// access tokens and pending authorizations become void. Sessions continue, since clients renew
+	// their tokens.
 	Secret []byte
-	// Logins says who is signed in in a browser. Pages shows people what they are asked.
+	// Logins says which accounts are signed in in a browser. Pages shows prompts to users.
 	Logins Logins
 	Pages  Pages
 
-	// Trusted are the client_ids of apps that the operator vouches for: their names are shown, and
+	// Trusted are the client_ids of apps that the operator vouches for. Their names are shown, and
 	// they have the lifetimes of confidential clients.
 	Trusted []string
-	// Sets resolves the permission sets that "include:" scopes name. Nil: there are none, and such
-	// scopes are dropped as unknown ones are.
+	// Sets resolves the permission sets in "include:" scopes. Nil: such scopes are dropped like
+	// unknown ones.
 	Sets Sets
-	// HTTP fetches what clients publish. It must follow no redirects, refuse addresses that are not
-	// public, and bound time and size. Nil: a client of package safehttp.
+	// HTTP fetches the documents of clients. It must follow no redirects, refuse addresses that are
+	// not public, and bound time and size. Nil: a client of package safehttp.
 	HTTP *http.Client
-	// Replays remembers the proofs and assertions that were used at the endpoints of this package,
-	// and CallReplays the proofs of methods. Nil: they are kept in the KV of the accounts' store,
-	// which is one write each; CallReplays nil: as Replays. A host that is one process gives
-	// CallReplays a &dpop.Memory{}.
+	// Replays remembers used proofs and assertions at the endpoints of this package; CallReplays
+	// does so for methods. Nil Replays: they are kept in the KV of the accounts' store, with one
+	// write each. Nil CallReplays: the same as Replays. A host with a single process sets
+	// CallReplays to a &dpop.Memory{}.
 	Replays, CallReplays dpop.Replays
 	// Limit, if not nil, bounds how often endpoints are used. It is called for each request with
 	// the name of the endpoint ("par", "token", "revoke", "authorize") and an empty client, and
-	// then again once the client_id is known. Its error is answered, so it is a *limit.Error or an
-	// *Error.
+	// again when the client_id is known. Its error becomes the response, so it should be a
+	// *limit.Error or an *Error.
 	Limit func(r *http.Request, endpoint, client string) error
-	// Allowed, if not nil, is called when somebody has granted an app what it did not have before,
-	// in the goroutine that serves the form of the consent, before the answer. It is a place to
-	// tell the owner by mail. It is not called when an app is let in anew with what it was granted
-	// before, but each time for a program on the user's own device, since nobody knows which one
-	// that is. A crash before the answer may leave the call out.
+	// Allowed, if not nil, is called when the user has granted an app more than before, so that the
+	// host can notify the owner by mail. It runs in the goroutine of the consent form, before the
+	// response. It is not called if an app gets only what it had before, except for a program on
+	// the user's own device, since nobody can tell which program that is. It is not called if the
+	// process crashes before the response.
 	Allowed func(r *http.Request, a account.Account, x Allowance)
-	// MaxPending bounds how many authorization requests this process accepts within the five
-	// minutes that they are good for. 0: 20,000.
+	// MaxPending bounds how many authorization requests this process accepts in five minutes, their
+	// lifetime. 0: 20,000.
 	MaxPending int
-	// Locales are the languages that Pages speaks (BCP 47), for the metadata. It may be empty.
+	// Locales are the languages of Pages (BCP 47), for the metadata. It may be empty.
 	Locales []string
-	// Documentation is the address of a page for developers, for the metadata. It may be empty.
+	// Documentation is the URL of a page for developers, for the metadata. It may be empty.
 	Documentation string
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
-	// Logger gets failures that nobody is told. Nil: silent.
+	// Logger logs failures that no response reports. Nil: nothing is logged.
 	Logger *slog.Logger
 }
 
-// Allowance is what somebody has granted to an app.
+// Allowance describes what a user has granted to an app.
 type Allowance struct {
 	Client Client
-	// Granted is all that was granted now, and New what of it the account had not granted to the
+	// Granted is all that is granted now. New is the part that the account had not granted to the
 	// app before.
 	Granted auth.Permissions
 	New     []auth.Scope
 	At      time.Time
 }
 
-// Sets resolves permission sets. It must be safe for concurrent use, and keep what it has found.
+// Sets resolves permission sets. It must be safe for concurrent use, and cache results.
 type Sets interface {
 	// Expand returns the scopes that a permission set grants, for an "include:" scope: see
-	// auth.Scope.Include. An error means that the set is not there, or cannot be had at the moment.
+	// auth.Scope.Include. An error means that the set does not exist, or cannot be fetched at the
+	// moment.
 	Expand(ctx context.Context, include auth.Scope) ([]auth.Scope, error)
 }
 
-// Provider is an OAuth authorization server for the accounts of a host, and verifies the tokens it
-// has given out. Make one with New. It is safe for concurrent use, and several processes may have
+// Provider is an OAuth authorization server for the accounts of a host. It also verifies the tokens
+// that it has issued. Make one with New. It is safe for concurrent use. Several processes may have
 // Providers over the same store.
 type Provider struct {
 	cfg       Config
@@ -118,9 +119,9 @@ type derived struct{ access, code, refresh, form []byte }
 // minSecret is the length in bytes of the shortest secret.
 const minSecret = 32
 
-// New returns the provider of a configuration, and sees to it that sessions end when an account's
-// credentials change. It panics if something that is required is missing. Call it before the
-// accounts are used.
+// New returns the provider of a configuration. It registers with the accounts, so that sessions end
+// when an account's credentials change. It panics if something required is missing. Call it before
+// the accounts are used.
 func New(cfg Config) *Provider {
 	u, err := url.Parse(cfg.Issuer)
 	switch {
@@ -177,13 +178,13 @@ func New(cfg Config) *Provider {
 	return p
 }
 
-// How many parsed sessions are remembered, of up to how many bytes: at some 4 KiB each.
+// Limits on the cache of parsed sessions: their number and bytes, at some 4 KiB each.
 const (
 	maxParsed      = 5000
 	maxParsedBytes = 16 << 10
 )
 
-// The addresses.
+// Paths of the endpoints.
 const (
 	pathResource   = "/.well-known/oauth-protected-resource"
 	pathServer     = "/.well-known/oauth-authorization-server"
@@ -194,8 +195,8 @@ const (
 	pathRevocation = "/oauth/revoke"
 )
 
-// Handler serves both documents below /.well-known, and everything below /oauth. A host gives it
-// those paths.
+// Handler serves the two documents below /.well-known and everything below /oauth. Route those
+// paths to it.
 func (p *Provider) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for path, h := range p.handlers() {
@@ -204,7 +205,7 @@ func (p *Provider) Handler() http.Handler {
 	return mux
 }
 
-// Mount adds all addresses to a mux.
+// Mount adds all paths to a mux.
 func (p *Provider) Mount(mux *http.ServeMux) {
 	for path, h := range p.handlers() {
 		mux.Handle(path, h)

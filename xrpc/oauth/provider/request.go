@@ -38,7 +38,7 @@ const (
 
 var prompts = []string{promptNone, promptLogin, promptConsent, promptSelect, promptCreate}
 
-// How long a request is good.
+// Lifetimes of a request.
 const (
 	requestLife = 5 * time.Minute  // from the last time that its page was looked at
 	requestMost = time.Hour        // in all
@@ -356,20 +356,20 @@ func (q *request) extend(device string, now time.Time) {
 	}
 }
 
-// Requests are the authorization requests of a store. Pages of several steps keep a request open
-// with it, while somebody chooses a handle or fetches a phone. It needs no Provider, and is safe
-// for concurrent use by several processes.
+// Requests extends the pending authorization requests of a store. Pages with several steps keep a
+// request alive with it, for example while the user chooses a handle or fetches a phone. It needs
+// no Provider, and is safe for concurrent use by several processes.
 type Requests struct {
-	// KV is that of the accounts' store.
+	// KV is the KV of the accounts' store.
 	KV storage.KV
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
 
-// Extend gives a request (Prompt.Request) five minutes from now on, to ten seconds, up to an hour
-// in all, since somebody has asked for a page of it, or sent a form, in a browser (Device.ID). A
-// request that is over, answered, or opened in another browser stays as it is, which is no error:
-// the person is told where the request goes on.
+// Extend keeps a request (Prompt.Request) alive for five minutes from now, rounded to ten seconds,
+// up to an hour in all. Call it when the user loads a page of the request or sends a form, in the
+// browser device (Device.ID). A request that has expired, was answered, or belongs to another
+// browser is not changed. That is not an error: the user sees it when the request continues.
 func (x Requests) Extend(ctx context.Context, device, id string) error {
 	now := time.Now
 	if x.Now != nil {

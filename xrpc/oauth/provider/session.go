@@ -49,11 +49,11 @@ type session struct {
 	Renewed     time.Time  `json:"renewed"`
 	Idle        time.Time  `json:"idle"`    // until when it must be renewed
 	Expires     time.Time  `json:"expires"` // whatever happens
-	// Refresh is the hash of the refresh token's secret; empty: there is none.
+	// Refresh is the hash of the refresh token's secret. Empty: there is no refresh token.
 	Refresh string `json:"refresh,omitempty"`
-	// Used are the refresh tokens before it that are in their grace, in their order.
+	// Used are the earlier refresh tokens that are still in their grace period, in order.
 	Used []usedToken `json:"used,omitempty"`
-	// Token is the access token, and Old those before it that are in their grace.
+	// Token is the access token. Old are the earlier ones that are still in their grace period.
 	Token accessToken   `json:"token"`
 	Old   []accessToken `json:"old,omitempty"`
 
@@ -211,8 +211,8 @@ type grant struct {
 	Scope       string    `json:"scope"`
 	Credentials int64     `json:"credentials"`
 	At          time.Time `json:"at"`
-	// Public: it was granted to what anybody can pretend to be. So it only says whether the account
-	// has granted something before, and nothing is granted again by it.
+	// Public is set if it was granted to a client that any app can impersonate. Then it only
+	// records that the account has granted something before, and gives no scopes without consent.
 	Public bool `json:"public,omitempty"`
 }
 

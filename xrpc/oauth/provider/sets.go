@@ -8,16 +8,16 @@ import (
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
-// Published are the permission sets that are published over the network: see package resolve, whose
-// Resolver keeps them and bounds how long they are believed.
+// Published resolves permission sets that are published over the network. Its resolver caches them
+// and bounds how long they are used: see package resolve.
 type Published struct {
 	Schemas *resolve.Resolver
 }
 
 var _ SetWords = Published{}
 
-// Expand implements [Sets]. A set grants nothing but records and methods of its own group of NSIDs:
-// the entries that say more are left out as a whole. Errors are those of [resolve.Resolver].
+// Expand implements [Sets]. A set can grant only records and methods of its own group of NSIDs.
+// Entries that contain others are ignored as a whole. Errors are those of [resolve.Resolver].
 func (p Published) Expand(ctx context.Context, include auth.Scope) ([]auth.Scope, error) {
 	id, audience, _ := include.Include()
 	set, err := p.Schemas.PermissionSet(ctx, id)
@@ -36,11 +36,11 @@ func (p Published) Expand(ctx context.Context, include auth.Scope) ([]auth.Scope
 	return scopes, nil
 }
 
-// SetWords is implemented by Sets that know what permission sets say of themselves.
+// SetWords is an optional interface of Sets: it returns what permission sets say of themselves.
 type SetWords interface {
 	// Words returns the title and the description of a permission set, for an "include:" scope, in
-	// the first of the languages (BCP 47, the best first) that it has them in. Both are a
-	// stranger's words, and may be empty.
+	// the first language that it has. languages is in descending order of preference (BCP 47). Both
+	// texts are untrusted, and may be empty.
 	Words(ctx context.Context, include auth.Scope, languages []string) (title, detail lexicon.Words, err error)
 }
 

@@ -37,7 +37,8 @@ type codeRecord struct {
 	Scope       string     `json:"scope"`
 	Credentials int64      `json:"credentials"`
 	Expires     time.Time  `json:"expires"`
-	// Used: it was shown. Session is what it was exchanged for; empty: for nothing.
+	// Used is set when the code was presented. Session is the session that it was exchanged for;
+	// empty: none.
 	Used    bool   `json:"used,omitempty"`
 	Session string `json:"session,omitempty"`
 }

@@ -1,6 +1,5 @@
-// Package passkeytest has an authenticator in software, for tests of pages and methods that take
-// passkeys (WebAuthn). It signs what it is asked to; its fields make it sign what a real one would
-// not.
+// Package passkeytest has a software authenticator, for tests of pages and methods with passkeys
+// (WebAuthn). It signs any request. Its fields make it sign what a real authenticator would refuse.
 package passkeytest
 
 import (
@@ -26,19 +25,19 @@ const (
 	attested byte = 64
 )
 
-// Authenticator is one in software, with one passkey, and the browser that it is in.
+// Authenticator is a software authenticator with one passkey, together with its browser.
 type Authenticator struct {
 	T   testing.TB
 	Key *ecdsa.PrivateKey
-	// ID is that of its passkey, and Handle the user handle that it was registered for.
+	// ID is the ID of its passkey, and Handle the user handle for which it was registered.
 	ID, Handle []byte
 	Counter    uint32
 	Flags      byte
-	// Origin is what the browser says that the page is at.
+	// Origin is the origin of the page, according to the browser.
 	Origin string
-	// RPID is that whose hash is signed; empty: that of the options.
+	// RPID is the relying party ID to sign; empty: that of the options.
 	RPID string
-	// Said changes what the browser says (client data); nil changes nothing.
+	// Said changes the client data of the browser; nil changes nothing.
 	Said func(map[string]any)
 }
 
@@ -84,7 +83,7 @@ func (a *Authenticator) data(rpID string, flags byte) []byte {
 	return binary.BigEndian.AppendUint32(append(hash[:], flags), a.Counter)
 }
 
-// Create answers creation options (navigator.credentials.create), in JSON.
+// Create returns the response to creation options (navigator.credentials.create), in JSON.
 func (a *Authenticator) Create(options []byte) []byte {
 	a.T.Helper()
 	type named struct {
@@ -114,7 +113,7 @@ func (a *Authenticator) Create(options []byte) []byte {
 	})
 }
 
-// Get answers request options (navigator.credentials.get), in JSON.
+// Get returns the response to request options (navigator.credentials.get), in JSON.
 func (a *Authenticator) Get(options []byte) []byte {
 	a.T.Helper()
 	var o struct {

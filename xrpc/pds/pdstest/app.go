@@ -25,14 +25,14 @@ import (
 	"github.com/pdskit/pdskit/xrpc/oauth/provider"
 )
 
-// App is an OAuth client. It has a site of its own in the network, with its metadata. It is safe
-// for concurrent use.
+// App is an OAuth client. It has its own site in the network, with its metadata. It is safe for
+// concurrent use.
 type App struct {
-	// ID is the client_id: where the metadata is.
+	// ID is the client_id: the URL of the metadata.
 	ID string
-	// Redirect is where browsers are sent back to.
+	// Redirect is the redirect URI.
 	Redirect string
-	// Scope is what the app asks for, and declares.
+	// Scope is the scope that the app requests and declares.
 	Scope string
 
 	net  *Network // nil: it is in none
@@ -45,9 +45,10 @@ type App struct {
 	nonces   map[string]string // by origin
 }
 
-// App adds an app to the network, which asks for a scope ("atproto" at least). The first app is at
-// app1.example.net. change may change its metadata. If it sets token_endpoint_auth_method to
-// private_key_jwt, the app is a confidential client with a key of its own.
+// App adds an app to the network. scope is the scope that it requests, at least "atproto". The
+// first app is at app1.example.net. change may change its metadata. If it sets
+// token_endpoint_auth_method to private_key_jwt, the app is a confidential client with a key of its
+// own.
 func (n *Network) App(scope string, change ...func(document map[string]any)) *App {
 	n.t.Helper()
 	n.mu.Lock()
@@ -80,8 +81,8 @@ func (n *Network) App(scope string, change ...func(document map[string]any)) *Ap
 	return a
 }
 
-// LoopbackApp returns an app on a person's device, to which browsers are sent back at redirect, an
-// address of 127.0.0.1. It is in no Network: it reaches servers by c, and asks them by
+// LoopbackApp returns an app on a user's device, with the redirect URI redirect, a URL of
+// 127.0.0.1. It belongs to no Network: it reaches servers by c, and pushes requests with
 // [App.PushTo].
 func LoopbackApp(c *http.Client, scope, redirect string) *App {
 	id := "http://localhost/?" + url.Values{"redirect_uri": {redirect}, "scope": {scope}}.Encode()
@@ -92,7 +93,7 @@ func LoopbackApp(c *http.Client, scope, redirect string) *App {
 	return a
 }
 
-// ServeHTTP serves the app's site: its metadata, and a page that browsers come back to.
+// ServeHTTP serves the app's site: its metadata and its redirect URI.
 func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch "https://" + r.Host + r.URL.Path {
 	case a.ID:
@@ -112,16 +113,16 @@ func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Change changes the metadata. Servers may have the old one for a while.
+// Change changes the metadata. Servers may use the old one for a while.
 func (a *App) Change(fn func(document map[string]any)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	fn(a.document)
 }
 
-// AppLogin is an authorization that is under way.
+// AppLogin is a pending authorization.
 type AppLogin struct {
-	// URL is what to open in a browser.
+	// URL is the URL to open in a browser.
 	URL string
 
 	app      *App
@@ -132,9 +133,8 @@ type AppLogin struct {
 	state    string
 }
 
-// Push pushes an authorization request to a PDS. change has parameters in the place of those that
-// the app would send; empty ones are left out. The error is a *provider.Error if the server
-// refuses.
+// Push pushes an authorization request to a PDS. change has parameters that replace those of the
+// app; empty ones are omitted. If the server refuses, the error is a *provider.Error.
 func (a *App) Push(ctx context.Context, p *PDS, change url.Values) (*AppLogin, error) {
 	return a.push(ctx, p.config.URL, p.Client, change)
 }
@@ -167,8 +167,8 @@ func (a *App) push(ctx context.Context, server string, client func() *xrpc.Clien
 	return l, nil
 }
 
-// Finish exchanges what a browser has brought back to the app for a session. The error is a
-// *provider.Error if the server, or the person, has refused.
+// Finish exchanges the parameters of the redirect for a session. If the server or the user has
+// refused, the error is a *provider.Error.
 func (l *AppLogin) Finish(ctx context.Context, back *url.URL) (*AppSession, error) {
 	q := back.Query()
 	switch {
@@ -187,8 +187,8 @@ func (l *AppLogin) Finish(ctx context.Context, back *url.URL) (*AppSession, erro
 	})
 }
 
-// Login lets the app in: an account signs in in a new browser and grants all that the app asks for.
-// If that does not work, the test ends.
+// Login logs an account in to the app: the account signs in in a new browser and grants the whole
+// scope. If that fails, the test ends.
 func (a *App) Login(as *Account) *AppSession {
 	a.net.t.Helper()
 	s, err := a.LoginWith(a.net.t.Context(), a.net.Browser(), as, nil)
@@ -198,8 +198,8 @@ func (a *App) Login(as *Account) *AppSession {
 	return s
 }
 
-// LoginWith is Login in a browser, in which the account grants the scopes for which grant says
-// true; nil: all.
+// LoginWith is [App.Login] in a given browser, in which the account grants the scopes for which
+// grant returns true; nil: all.
 func (a *App) LoginWith(ctx context.Context, b *Browser, as *Account, grant func(scope string) bool) (*AppSession, error) {
 	l, err := a.Push(ctx, as.pds, url.Values{"login_hint": {string(as.Handle)}})
 	if err != nil {
@@ -215,8 +215,9 @@ func (a *App) LoginWith(ctx context.Context, b *Browser, as *Account, grant func
 	return l.Finish(ctx, p.URL)
 }
 
-// AppSession is a session of an app with an account. Its Client calls methods with it: each call
-// has a proof of the session's key. It renews no tokens by itself. It is safe for concurrent use.
+// AppSession is a session of an app with an account. Its Client calls methods with it; each call
+// has a proof of the session's key. It does not renew tokens by itself. It is safe for concurrent
+// use.
 type AppSession struct {
 	*xrpc.Client
 
@@ -227,7 +228,7 @@ type AppSession struct {
 	now AppTokens
 }
 
-// AppTokens are what an app has got for a session.
+// AppTokens are the tokens of a session.
 type AppTokens struct {
 	Access  string     `json:"access_token"`
 	Refresh string     `json:"refresh_token"`
@@ -237,14 +238,15 @@ type AppTokens struct {
 	DID     syntax.DID `json:"sub"`
 }
 
-// Tokens are the session's tokens.
+// Tokens returns the session's tokens.
 func (s *AppSession) Tokens() AppTokens {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.now
 }
 
-// Copy is the session as another process of the app has it, which knows the same tokens.
+// Copy returns a copy of the session with the same tokens, as another process of the app might have
+// it.
 func (s *AppSession) Copy() *AppSession {
 	t := &AppSession{app: s.app, key: s.key, now: s.Tokens()}
 	c := *s.Client
@@ -276,7 +278,7 @@ func (s *AppSession) tokens(ctx context.Context, in url.Values) error {
 	return nil
 }
 
-// RoundTrip implements http.RoundTripper: it adds the token and a proof, and sends the request once
+// RoundTrip implements http.RoundTripper. It adds the token and a proof, and sends the request once
 // more if the server asks for a nonce.
 func (s *AppSession) RoundTrip(r *http.Request) (*http.Response, error) {
 	token := s.Tokens().Access
@@ -287,8 +289,8 @@ func (s *AppSession) RoundTrip(r *http.Request) (*http.Response, error) {
 	})
 }
 
-// Prove adds the token to a request, and a proof with the last nonce that the server has told. It
-// is for requests that the Client does not make. A proof is good for one request.
+// Prove adds to a request the token, and a proof with the server's last nonce. It is for requests
+// that the Client does not make. A proof is valid for one request.
 func (s *AppSession) Prove(r *http.Request) error {
 	return s.app.sign(r, s.key, s.Tokens().Access)
 }

@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// Browser is a browser without scripts: it keeps cookies, follows redirects, and reads the forms of
-// pages. It is not safe for concurrent use.
+// Browser is a browser without scripts: it keeps cookies, follows redirects, and parses the forms
+// of pages. It is not safe for concurrent use.
 type Browser struct {
 	http *http.Client
 }
@@ -44,15 +44,15 @@ func (b *Browser) Cookies(address string) []*http.Cookie {
 	return b.http.Jar.Cookies(u)
 }
 
-// Page is what a browser shows.
+// Page is the page that a browser shows.
 type Page struct {
-	// URL is where it is, after all redirects.
+	// URL is its URL after all redirects.
 	URL    *url.URL
 	Status int
 	Header http.Header
 	Body   string
 	Forms  []Form
-	// Links are the addresses that the page has links to.
+	// Links are the targets of the page's links.
 	Links []*url.URL
 }
 
@@ -67,14 +67,14 @@ type Form struct {
 // Field is a field or a button of a form.
 type Field struct {
 	Name, Value string
-	// Type is that of the input, "button" for a button.
+	// Type is the type of the input, or "button" for a button.
 	Type         string
 	Autocomplete string
 	Checked      bool
 	ReadOnly     bool
 }
 
-// Has reports whether the form has a field or a button of a name.
+// Has reports whether the form has a field or a button with a name.
 func (f *Form) Has(name string) bool {
 	return slices.ContainsFunc(f.Fields, func(x Field) bool { return x.Name == name })
 }
@@ -90,8 +90,8 @@ func (f *Form) filledBy(what string) (name string, readOnly bool) {
 	return "", false
 }
 
-// Values are the fields as they are sent if nobody changes them: without buttons, and boxes that
-// are not checked.
+// Values returns the values of the form if the user changes nothing: without buttons and unchecked
+// boxes.
 func (f *Form) Values() url.Values {
 	v := make(url.Values)
 	for _, x := range f.Fields {
@@ -103,12 +103,12 @@ func (f *Form) Values() url.Values {
 	return v
 }
 
-// Open follows a link from another site.
+// Open opens a URL as by a link on another site.
 func (b *Browser) Open(address string) (*Page, error) {
 	return b.do(http.MethodGet, address, "", "cross-site", nil)
 }
 
-// Submit sends a form of a page, with values in the place of those that its fields have.
+// Submit submits a form of a page, with values that replace those of its fields.
 func (b *Browser) Submit(p *Page, f Form, values url.Values) (*Page, error) {
 	in := f.Values()
 	for name, v := range values {
@@ -221,9 +221,9 @@ func (p *Page) read() {
 	}
 }
 
-// Consent opens the address at which an app asks to be let in, signs in as an account if the page
-// asks for that, to be remembered by the browser, and grants the scopes for which grant says true;
-// nil: all. It returns the page that comes then: at the app's address, or that of an error.
+// Consent opens the URL of an app's authorization request, signs in as an account if the page asks
+// for it (the browser then remembers the account), and grants the scopes for which grant returns
+// true; nil: all. It returns the next page: at the app's redirect URI, or an error page.
 func (b *Browser) Consent(address string, as *Account, grant func(scope string) bool) (*Page, error) {
 	p, err := b.Open(address)
 	server := ""

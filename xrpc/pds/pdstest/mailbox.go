@@ -8,7 +8,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
 )
 
-// Mailbox keeps messages to accounts. It is safe for concurrent use.
+// Mailbox keeps the messages to accounts. It is safe for concurrent use.
 type Mailbox struct {
 	mu   sync.Mutex
 	list []server.Mail
@@ -16,7 +16,7 @@ type Mailbox struct {
 	fail error
 }
 
-// Send keeps a message: a Mailbox is a [server.Mailer].
+// Send stores a message: a Mailbox is a [server.Mailer].
 func (m *Mailbox) Send(_ context.Context, msg server.Mail) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -31,14 +31,14 @@ func (m *Mailbox) Send(_ context.Context, msg server.Mail) error {
 	return nil
 }
 
-// Fail makes the mailbox refuse messages with an error; nil: it takes them again.
+// Fail makes the mailbox refuse messages with an error; nil: it accepts them again.
 func (m *Mailbox) Fail(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.fail = err
 }
 
-// To returns the messages to an address, the oldest first.
+// To returns the messages to an address, oldest first.
 func (m *Mailbox) To(address string) (list []server.Mail) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -50,8 +50,8 @@ func (m *Mailbox) To(address string) (list []server.Mail) {
 	return list
 }
 
-// Take returns the oldest message of a kind to an address and removes it. It waits for one until
-// the context ends: mail is sent beside the answer of some methods.
+// Take removes and returns the oldest message of a kind to an address. It waits for one until the
+// context ends, since some methods send mail in the background.
 func (m *Mailbox) Take(ctx context.Context, address string, kind server.MailKind) (server.Mail, error) {
 	for {
 		m.mu.Lock()

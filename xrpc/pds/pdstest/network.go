@@ -17,7 +17,7 @@ import (
 
 // Network is a network of servers in this process. It is safe for concurrent use.
 type Network struct {
-	// Clock is the time of all servers.
+	// Clock is the clock of all servers.
 	Clock *Clock
 	// Directory is the did:plc directory, at https://plc.test.
 	Directory *plctest.Directory
@@ -52,7 +52,7 @@ func New(t testing.TB) *Network {
 	return n
 }
 
-// Clock is a clock that a test can set forward. Else it goes like time.Now.
+// Clock is a clock that a test can advance. Otherwise it runs like time.Now.
 type Clock struct {
 	ahead atomic.Int64
 }
@@ -60,11 +60,11 @@ type Clock struct {
 // Now returns the time.
 func (c *Clock) Now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
 
-// Advance sets the clock forward.
+// Advance advances the clock.
 func (c *Clock) Advance(d time.Duration) { c.ahead.Add(int64(d)) }
 
-// Handle puts a site into the network, as an AppView that a PDS asks. It is served at https:// and
-// the name, and at http:// too. It panics if there is one of the name already.
+// Handle adds a site to the network, such as an AppView, at https:// and http:// with the name. It
+// panics if the name is taken.
 func (n *Network) Handle(name string, h http.Handler) {
 	n.t.Helper()
 	n.mu.Lock()
@@ -93,10 +93,10 @@ func (n *Network) site(host string) *site {
 	}
 }
 
-// Client returns a client that reaches the sites of the network, and nothing else.
+// Client returns a client that reaches only the sites of the network.
 func (n *Network) Client() *http.Client { return n.ClientFrom("192.0.2.1") }
 
-// ClientFrom is Client with an address of its own, which servers see.
+// ClientFrom is [Network.Client] with a given client address, which servers see.
 func (n *Network) ClientFrom(addr string) *http.Client {
 	dial := n.DialFrom(addr)
 	t := &http.Transport{DialContext: dial, DialTLSContext: dial, Proxy: nil}
@@ -104,8 +104,8 @@ func (n *Network) ClientFrom(addr string) *http.Client {
 	return &http.Client{Transport: t}
 }
 
-// DialFrom returns a function that connects to the sites of the network from an address, which
-// servers see. They speak HTTP without TLS at the other end.
+// DialFrom returns a function that connects to the sites of the network from a given address, which
+// servers see. The sites speak HTTP without TLS.
 func (n *Network) DialFrom(addr string) func(ctx context.Context, network, hostport string) (net.Conn, error) {
 	from := &net.TCPAddr{IP: net.ParseIP(addr), Port: 40000}
 	if from.IP == nil {
@@ -134,8 +134,8 @@ func (n *Network) Resolver() *identity.Resolver {
 	return &identity.Resolver{PLC: n.PLC(), HTTP: n.Client(), DNS: dns{n}, Development: true, Now: n.Clock.Now}
 }
 
-// TXT adds a record to the network's DNS, such as the one that says who publishes the schemas of a
-// domain.
+// TXT adds a record to the network's DNS, for example the one that names the publisher of a
+// domain's schemas.
 func (n *Network) TXT(name, text string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

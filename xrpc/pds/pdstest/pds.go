@@ -17,12 +17,12 @@ import (
 	"github.com/pdskit/pdskit/xrpc/pds"
 )
 
-// AdminPassword is the administrator's password on every PDS, unless its configuration is changed.
+// AdminPassword is the administrator's password on every PDS, unless change sets another one.
 const AdminPassword = "the administrator's password"
 
 // PDS is a server of a Network.
 type PDS struct {
-	// Name is its host name: "pds1.test" is the first one.
+	// Name is its host name; the first one is "pds1.test".
 	Name string
 
 	net    *Network
@@ -31,11 +31,11 @@ type PDS struct {
 	stop   func()
 }
 
-// PDS starts a server. Its store is in memory; change may set another one, or anything else in
-// its configuration. Accounts have handles below its name.
+// PDS starts a server. Its store is in memory; change may set another one, or anything else in its
+// configuration. Handles of accounts are below its name.
 //
-// Methods and pages are added in Setup of the configuration: the relay of the network reads the
-// server as soon as it is there.
+// Add methods and pages in Setup of the configuration: the relay of the network reads the server as
+// soon as it has started.
 func (n *Network) PDS(change ...func(*pds.Config)) *PDS {
 	n.t.Helper()
 	n.mu.Lock()
@@ -81,13 +81,13 @@ func (p *PDS) start() {
 	p.serves.Store(s)
 }
 
-// Server is the server itself.
+// Server returns the present server.
 func (p *PDS) Server() *pds.Server { return p.serves.Load() }
 
-// Store is what the server keeps everything in.
+// Store returns the server's store.
 func (p *PDS) Store() storage.Store { return p.config.Store }
 
-// Restart ends the server and starts another one of the same configuration, over the same store.
+// Restart stops the server and starts another one with the same configuration and store.
 func (p *PDS) Restart() {
 	p.net.t.Helper()
 	p.stop()
@@ -155,7 +155,7 @@ func (a *Account) Create(collection syntax.NSID, record map[string]any) api.Repo
 	return out
 }
 
-// Put makes or replaces the record of a name.
+// Put makes or replaces the record with a key.
 func (a *Account) Put(collection syntax.NSID, rkey syntax.RecordKey, record map[string]any) api.RepoPutRecordOutput {
 	t := a.pds.net.t
 	t.Helper()

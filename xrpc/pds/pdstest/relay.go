@@ -15,8 +15,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
-// Relay follows the PDSes of a network from their first event, as a relay does: over their
-// subscriptions, verifying each message. It is safe for concurrent use.
+// Relay follows the PDSes of a network from their first event: it subscribes to them and verifies
+// each message. It is safe for concurrent use.
 type Relay struct {
 	net      *Network
 	verifier *commit.Verifier
@@ -28,7 +28,7 @@ type Relay struct {
 	come   chan struct{}  // closed when the next message comes
 }
 
-// Seen is a message that the relay has got and found to be right.
+// Seen is a message that the relay has received and verified.
 type Seen struct {
 	PDS *PDS
 	stream.Message
@@ -125,7 +125,7 @@ func clone(m stream.Message) stream.Message {
 	return m
 }
 
-// Seen returns the messages about an account that have come so far, in their order.
+// Seen returns the messages about an account so far, in their order.
 func (r *Relay) Seen(did syntax.DID) (list []Seen) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -137,8 +137,8 @@ func (r *Relay) Seen(did syntax.DID) (list []Seen) {
 	return list
 }
 
-// Faults returns the errors of messages that do not verify, and forgets them, so that they do not
-// fail the test.
+// Faults returns and removes the errors of messages that did not verify, so that they do not fail
+// the test.
 func (r *Relay) Faults() []error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -147,7 +147,7 @@ func (r *Relay) Faults() []error {
 	return list
 }
 
-// Settle waits until the relay has got all that the PDSes have published by now.
+// Settle waits until the relay has received everything that the PDSes have published so far.
 func (r *Relay) Settle(ctx context.Context) error {
 	r.net.mu.Lock()
 	pdses := append([]*PDS(nil), r.net.all...)

@@ -1,6 +1,6 @@
 // Package appview connects a host with an AppView of the app.bsky lexicons, and with moderation
-// services: what the host does not answer by itself is passed on to them (package proxy), and what
-// an account has just written is put into the AppView's answers (package readafter).
+// services. It forwards the methods that the host does not serve itself (package proxy), and adds
+// an account's newest writes to the AppView's responses (package readafter).
 //
 //	view := appview.New(appview.Config{
 //		Sessions: sessions, Host: host,
@@ -9,15 +9,14 @@
 //	srv := &xrpc.Server{Catalog: lexicon.Builtin()}
 //	view.Mount(srv)
 //
-// Mount adds these methods, and passes on all others that the server does not have:
+// Mount adds these methods, and forwards all others that the server does not have:
 //
-//   - app.bsky.actor.getPreferences and putPreferences: preferences are kept with the account;
+//   - app.bsky.actor.getPreferences and putPreferences: preferences are stored with the account;
 //   - app.bsky.feed.getFeed, which needs a token for the feed's generator;
 //   - app.bsky.notification.registerPush and unregisterPush, whose body names the service;
-//   - com.atproto.moderation.createReport, also for an account that was taken down.
+//   - com.atproto.moderation.createReport, also for accounts that are taken down.
 //
-// A host without an AppView leaves Config.AppView empty: its clients then have to name the service
-// that they mean.
+// A host without an AppView leaves Config.AppView empty: its clients then have to name the service.
 package appview
 
 import (
@@ -39,35 +38,34 @@ import (
 
 // Config configures a Service. Sessions and Host are required.
 type Config struct {
-	// Sessions are the sessions of the host's accounts. Accounts, address, resolver and clock are
-	// those of its configuration. The resolver must be able to resolve services.
+	// Sessions are the sessions of the host's accounts. The service uses the accounts, URL,
+	// resolver and clock of their configuration. The resolver must be able to resolve services.
 	Sessions *session.Sessions
 	// Host has the accounts' repositories.
 	Host *repo.Host
-	// AppView answers methods of any namespace that the client names no other service for. An empty
-	// ID is "bsky_appview". The zero value: there is none.
+	// AppView serves methods of any namespace for which the client names no other service. An empty
+	// ID means "bsky_appview". The zero value: there is none.
 	AppView proxy.Service
-	// Moderation has the methods of tools.ozone, and Reports gets reports. An empty ID is
+	// Moderation serves the methods of tools.ozone, and Reports receives reports. An empty ID means
 	// "atproto_labeler". The zero value: there is none.
 	Moderation, Reports proxy.Service
-	// CDN is the pattern of the addresses of images: see [readafter.Images]. Empty: they are those
-	// of this host.
+	// CDN is a pattern of image URLs: see [readafter.Images]. Empty: images come from this host.
 	CDN string
-	// MaxAnswer is the size in bytes of the largest answer that is edited. 0: 10 MiB.
+	// MaxAnswer bounds the bytes of a response that is edited. 0: 10 MiB.
 	MaxAnswer int64
 	// HeaderTimeout, BodyTimeout and Development are those of [proxy.Proxy].
 	HeaderTimeout, BodyTimeout time.Duration
 	Development                bool
-	// HTTP makes all requests. Nil: a client that reaches public addresses only, by HTTPS only, and
+	// HTTP makes all requests. Nil: a client that reaches only public addresses by HTTPS, and
 	// another one for the services of this configuration.
 	HTTP *http.Client
-	// Proxy, if not nil, may change what forwards methods, when the rest has been set.
+	// Proxy, if not nil, may change the proxy that forwards methods, after it was configured.
 	Proxy func(p *proxy.Proxy)
-	// Schemas validates the bodies of methods that are passed on. Nil: [lexicon.Builtin].
+	// Schemas validates the bodies of forwarded methods. Nil: [lexicon.Builtin].
 	Schemas *lexicon.Catalog
 }
 
-// Service serves what the AppView and the host do together. It is safe for concurrent use.
+// Service serves the methods that the AppView and the host share. It is safe for concurrent use.
 type Service struct {
 	cfg      Config
 	sessions *session.Sessions
@@ -84,7 +82,7 @@ const (
 	labelerID = "atproto_labeler"
 )
 
-// New returns the service of a configuration. It panics if something that is required is missing.
+// New returns the service of a configuration. It panics if something required is missing.
 func New(cfg Config) *Service {
 	switch {
 	case cfg.Sessions == nil:
@@ -115,10 +113,10 @@ func New(cfg Config) *Service {
 	return s
 }
 
-// Proxy passes on the methods that the host does not have. It must not be changed once it serves.
+// Proxy returns the proxy that forwards methods. Do not change it once it serves.
 func (s *Service) Proxy() *proxy.Proxy { return s.proxy }
 
-// Mount adds the methods to a server, and passes on those that it does not have.
+// Mount adds the methods to a server, and forwards those that it does not have.
 func (s *Service) Mount(srv *xrpc.Server) {
 	srv.Handle(s.Routes()...)
 	srv.Fallback, srv.Divert = s.proxy.Route(), s.divert

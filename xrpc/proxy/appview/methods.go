@@ -19,7 +19,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
-// The methods to which the host has something to add.
+// Methods that the host adds something to.
 const (
 	getPreferences, putPreferences = api.ActorGetPreferencesNSID, api.ActorPutPreferencesNSID
 	getFeed                        = "app.bsky.feed.getFeed"
@@ -27,8 +27,8 @@ const (
 	createReport                   = api.ModerationCreateReportNSID
 )
 
-// Routes are these methods: see the comment of the package. Without the address of an AppView, only
-// preferences and reports are among them.
+// Routes returns the methods listed in the package comment. Without the URL of an AppView they are
+// only those for preferences and reports.
 func (s *Service) Routes() []xrpc.Route {
 	user, evenTakenDown := s.sessions.User(session.RefuseTakenDown), s.sessions.User(session.AcceptTakenDown)
 	ref := s.cfg.AppView.Ref()
@@ -74,8 +74,8 @@ func (s *Service) divert(r *xrpc.Request) bool {
 	return ref != "" && ref != own.Ref()
 }
 
-// Elsewhere answers getRecord for a repository that is not of this host by asking the AppView: see
-// atproto.Service. It returns nil if there is no AppView.
+// Elsewhere returns a handler that answers getRecord for repositories of other hosts from the
+// AppView: see atproto.Service. It returns nil if there is no AppView.
 func (s *Service) Elsewhere() func(http.ResponseWriter, *xrpc.Request) error {
 	if s.cfg.AppView.URL == "" {
 		return nil

@@ -15,7 +15,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
-// Preferences with rules of their own.
+// Preferences with special rules.
 const (
 	personalDetails = "app.bsky.actor.defs#personalDetailsPref"
 	declaredAge     = "app.bsky.actor.defs#declaredAgePref"

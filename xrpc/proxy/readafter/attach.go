@@ -16,9 +16,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 )
 
-// Attach has a proxy edit the answers to [Methods] before it passes them on. It sets the proxy's
-// Request and Response, which go on to call what they were before. It panics if Repos or Handle is
-// missing.
+// Attach makes a proxy edit the responses to [Methods]. It sets the proxy's Request and Response,
+// and calls the previous ones. It panics if Repos or Handle is missing.
 func (m *Merger) Attach(p *proxy.Proxy) {
 	switch {
 	case m.Repos == nil:
@@ -46,14 +45,14 @@ func (m *Merger) Attach(p *proxy.Proxy) {
 	}
 }
 
-// Queries is an AppView that is asked with tokens of the accounts (package serviceauth). Service,
+// Queries is an AppView that is called with tokens of the accounts (package serviceauth). Service,
 // with its URL, and Signer are required. It is safe for concurrent use.
 type Queries struct {
 	Service proxy.Service
-	// Signer returns the key of an account.
+	// Signer returns the signing key of an account.
 	Signer func(ctx context.Context, did syntax.DID) (crypto.Signer, error)
-	// HTTP makes the requests. Nil: a client that reaches any address, since the operator has given
-	// that of the service.
+	// HTTP makes the requests. Nil: a client that may connect to any address, since the operator
+	// has configured the service.
 	HTTP *http.Client
 	// Now is the clock, for the times in tokens. Nil: time.Now.
 	Now func() time.Time
@@ -62,7 +61,7 @@ type Queries struct {
 	client *http.Client // HTTP, or what stands for nil
 }
 
-// Query implements [AppView]. It is not tried again.
+// Query implements [AppView]. It does not retry.
 func (q *Queries) Query(ctx context.Context, did syntax.DID, method string, params url.Values, out any) error {
 	switch {
 	case q.Signer == nil:

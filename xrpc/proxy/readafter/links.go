@@ -2,8 +2,8 @@ package readafter
 
 import "github.com/pdskit/pdskit/lexicon/syntax"
 
-// Links are the collections in which an account has one record for a subject, with where the
-// subject is: what repo.SubjectIndex takes.
+// Links returns the collections in which an account has at most one record for each subject, with
+// the path of the subject, for repo.SubjectIndex.
 func Links() map[syntax.NSID]string {
 	return map[syntax.NSID]string{
 		"app.bsky.feed.like":    "subject.uri",

@@ -18,7 +18,7 @@ const (
 	profilePath    = "app.bsky.actor.profile/self"
 )
 
-// Bounds of what is looked at in a repository, however far an AppView is behind.
+// Limits on what is read of a repository, however far an AppView is behind.
 const (
 	maxPosts   = 50        // newest by record key
 	maxBytes   = 256 << 10 // of their records together; a post that does not fit, and older ones, are not shown
@@ -30,9 +30,9 @@ const (
 type local struct {
 	DID    syntax.DID
 	Handle syntax.Handle
-	// profile is the account's profile, changed or not; nil if there is none.
+	// Profile is the account's profile, changed or not; nil if there is none.
 	Profile *profile
-	// ProfileChanged is when it was changed since; zero: it was not.
+	// ProfileChanged is when it was changed since; zero: it was not changed.
 	ProfileChanged time.Time
 	// Posts are those written since, oldest first.
 	Posts []*post

@@ -30,22 +30,22 @@ type Repos interface {
 	View(ctx context.Context, did syntax.DID, fn func(storage.Reader) error) error
 }
 
-// Merger puts into the answers of an AppView what it does not know yet. It is safe
-// for concurrent use; its fields must not be changed meanwhile.
+// Merger adds to an AppView's responses what the AppView does not have yet. It is safe for
+// concurrent use. Do not change its fields while it is in use.
 type Merger struct {
 	// Repos has the accounts' records, and Handle their handles.
 	Repos  Repos
 	Handle func(ctx context.Context, did syntax.DID) (syntax.Handle, error)
-	// AppView has views of quoted records and of the parents of replies. Nil: these are shown as
-	// not found.
+	// AppView returns views of quoted records and of the parents of replies. Nil: these are shown
+	// as not found.
 	AppView AppView
-	// Images makes the addresses of images.
+	// Images makes the URLs of images.
 	Images Images
-	// MaxBody is the size in bytes of the largest answer that is read into memory, before
-	// and after decompression; larger ones are passed on. 0: 10 MiB.
+	// MaxBody bounds the bytes of a response that is edited, both before and after decompression;
+	// larger ones are passed on unchanged. 0: 10 MiB.
 	MaxBody int64
-	// MaxTotal bounds the bytes of all answers in memory at a time; beyond it, answers are
-	// passed on as they come. 0: 64 MiB, on WebAssembly 16 MiB.
+	// MaxTotal bounds the bytes of all responses in memory at a time; beyond it, responses are
+	// passed on unchanged. 0: 64 MiB, or 16 MiB on WebAssembly.
 	MaxTotal int64
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
@@ -53,7 +53,7 @@ type Merger struct {
 	used atomic.Int64 // bytes of answers in memory
 }
 
-// Methods are the names of the methods whose answers are edited.
+// Methods returns the names of the methods whose responses are edited.
 func Methods() []string {
 	return []string{
 		"app.bsky.actor.getProfile",
@@ -86,8 +86,8 @@ func (v *viewer) merge(method string, query url.Values, body []byte) ([]byte, er
 	return nil, errShape
 }
 
-// Accept is the Accept-Encoding with which to ask an AppView for an answer that can be
-// edited, given that of the client.
+// Accept returns the Accept-Encoding for a request to an AppView whose response can be edited,
+// given the client's.
 func Accept(client string) string {
 	for item := range strings.SplitSeq(client, ",") {
 		name, weight, _ := strings.Cut(item, ";")
@@ -99,9 +99,9 @@ func Accept(client string) string {
 	return "identity"
 }
 
-// Modify edits the answer of an AppView to a request of an account for one of Methods; other
-// answers stay as they are. The answer's body is read, and replaced if there is anything to
-// put in. The caller closes the body that the answer has then.
+// Modify edits an AppView's response to an account's request for one of Methods. It reads the body,
+// and replaces it if there is anything to add. Other responses are unchanged. The caller closes the
+// resulting body.
 func (m *Merger) Modify(req *http.Request, method string, did syntax.DID, res *http.Response) {
 	missing := method == getPostThread && res.StatusCode == http.StatusBadRequest
 	rev, err := syntax.ParseTID(res.Header.Get(headerRev))

@@ -11,13 +11,13 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// AppView answers queries in the name of an account.
+// AppView answers queries on behalf of an account.
 type AppView interface {
-	// Query calls a method and decodes its answer.
+	// Query calls a method and decodes its response into out.
 	Query(ctx context.Context, did syntax.DID, method string, params url.Values, out any) error
 }
 
-// Bounds of what is asked of an AppView to complete one answer.
+// Limits on the requests to an AppView to complete one response.
 const (
 	maxQuotes    = 25 // per kind of record
 	maxLists     = 3

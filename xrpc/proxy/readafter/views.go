@@ -11,16 +11,16 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Images makes the addresses of images.
+// Images makes the URLs of images.
 type Images struct {
 	// CDN is a pattern with %s for preset, DID and CID. Empty: getBlob of Host.
 	CDN string
-	// Host is this server's public address.
+	// Host is this server's public URL.
 	Host string
 }
 
-// URL returns the address of an account's image in one of the presets avatar, banner,
-// feed_thumbnail and feed_fullsize.
+// URL returns the URL of an account's image in one of the presets avatar, banner, feed_thumbnail
+// and feed_fullsize.
 func (m Images) URL(preset string, did syntax.DID, c cid.Cid) string {
 	if m.CDN == "" {
 		return m.Host + "/xrpc/com.atproto.sync.getBlob?" + url.Values{"did": {string(did)}, "cid": {c.String()}}.Encode()

@@ -19,27 +19,27 @@ import (
 
 // Config configures Pages. Site and Service are required.
 type Config struct {
-	// Site is the site that the pages belong to. Its Limit is asked about "account" for each form,
-	// and besides about "handle", "handle-change", "email-change", "mail" and "passkey" for those
-	// that cost more or tell more, and about the pages "account-data" and "export".
+	// Site is the site that the pages belong to. Its Limit is called for "account" for each form,
+	// and also for "handle", "handle-change", "email-change", "mail" and "passkey" for forms that
+	// cost or reveal more, and for the pages "account-data" and "export".
 	Site *site.Site
-	// Service changes accounts: server.Service is one.
+	// Service changes accounts; server.Service implements it.
 	Service Service
-	// OAuth are the sessions of apps: [provider.Apps] is one. Nil: there are none, and no page of
-	// them.
+	// OAuth has the sessions of apps; [provider.Apps] implements it. Nil: there are none, and no
+	// page for them.
 	OAuth OAuth
-	// Passkeys registers passkeys: passkey.Passkeys does. Nil: there is no page of them.
+	// Passkeys registers passkeys; passkey.Passkeys implements it. Nil: there is no page for them.
 	Passkeys Passkeys
-	// Sets resolves permission sets, to say what is in them: that of the provider. Nil: their names
-	// are shown.
+	// Sets resolves permission sets, to describe their contents: the provider's Sets. Nil: their
+	// names are shown.
 	Sets provider.Sets
-	// SignIn is the path of the page to sign in, which leads back to the path in its parameter
+	// SignIn is the path of the sign-in page, which leads back to the path in its parameter
 	// "return". Empty: "/oauth/sign-in".
 	SignIn string
 }
 
-// Service changes accounts on the word of callers, and says how they stand. It must be safe for
-// concurrent use. Its methods are those of [server.Service].
+// Service changes accounts for callers, and returns their state. It must be safe for concurrent
+// use. Its methods are those of [server.Service].
 type Service interface {
 	Policy() server.Policy
 	SendsMail() bool
@@ -61,7 +61,7 @@ type OAuth interface {
 	EndClient(ctx context.Context, who account.Caller, clientID string) error
 }
 
-// FreshFor is how long ago somebody may have signed in who changes what matters.
+// FreshFor is the maximum age of a sign-in for dangerous changes.
 const FreshFor = 5 * time.Minute
 
 // Pages are the pages. Make them with New. They are safe for concurrent use.
@@ -74,7 +74,7 @@ type Pages struct {
 	notes       site.Sealer
 }
 
-// New returns the pages of a configuration. It panics if something that is required is missing.
+// New returns the pages of a configuration. It panics if something required is missing.
 func New(cfg Config) *Pages {
 	switch {
 	case cfg.Site == nil:
@@ -134,7 +134,7 @@ func (p *Pages) pages() []page {
 	return list
 }
 
-// Mount adds the pages to a mux, and /.well-known/change-password, which leads to one of them.
+// Mount adds the pages to a mux, and /.well-known/change-password, which redirects to one of them.
 func (p *Pages) Mount(mux *http.ServeMux) {
 	mux.HandleFunc("/account", p.site.Serve(set, site.Handler{Get: p.choose}))
 	mux.HandleFunc("/account/{$}", p.site.Serve(set, site.Handler{Get: p.choose}))

@@ -12,14 +12,14 @@ import (
 	"github.com/pdskit/pdskit/xrpc/site"
 )
 
-// Passkeys registers passkeys. It must be safe for concurrent use. Its methods mean what those of
-// passkey.Passkeys do.
+// Passkeys registers passkeys; passkey.Passkeys implements it and documents the methods. It must be
+// safe for concurrent use.
 type Passkeys interface {
-	// BeginRegistration returns options for the browser, in JSON, with a challenge that is good for
-	// once, for some minutes, and with the same binding.
+	// BeginRegistration returns options for the browser, in JSON, with a challenge. The challenge
+	// is valid for one use, for some minutes, with the same binding.
 	BeginRegistration(ctx context.Context, who account.Caller, binding string) (options []byte, err error)
-	// FinishRegistration adds the passkey that has answered. Errors are credential.ErrWrongFactor,
-	// credential.ErrChallenge, and those of credential.Store.AddPasskey.
+	// FinishRegistration verifies the response and adds the passkey. Errors are
+	// credential.ErrWrongFactor, credential.ErrChallenge, and those of credential.Store.AddPasskey.
 	FinishRegistration(ctx context.Context, who account.Caller, binding, name string, answer []byte) (credential.Passkey, error)
 }
 
@@ -51,7 +51,7 @@ func (p *Pages) passkeys(c *call) error {
 	return c.Show("passkeys", v)
 }
 
-// Create is what the script needs to add a passkey.
+// Create returns the values that the script needs to add a passkey.
 func (v *view) Create() site.PasskeyForm {
 	return v.PasskeyForm("create", plain(v.Account.DID, passkeyOptionsPage))
 }

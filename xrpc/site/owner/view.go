@@ -19,15 +19,15 @@ import (
 type view struct {
 	site.Page
 	Account account.Account
-	// Done says what a form has just done.
+	// Done is the name of the form that was just carried out.
 	Done string
-	// Nav are the pages; Here is the one that is shown.
+	// Nav are the pages, and Here is the current one.
 	Nav  []navItem
 	Mail bool // the server sends mail
-	// Passkeys: there is a page of passkeys.
+	// Passkeys is set if there is a page for passkeys.
 	Passkeys bool
 
-	// Of the choice of an account.
+	// Fields for the choice of an account.
 	Choices        []choice
 	SignIn, Return string
 
@@ -35,7 +35,7 @@ type view struct {
 	Full    bool // there can be no more passkeys
 	Status  server.Status
 	Missing []string // blobs
-	// Elsewhere: the account lives at another server, or is on its way here.
+	// Elsewhere is set if the account is on another server, or is being moved here.
 	Elsewhere bool
 
 	Browsers []browser
@@ -43,12 +43,12 @@ type view struct {
 	Apps     []app
 
 	AppPasswords []credential.AppPassword
-	// Secret and Codes are shown once; QR is a picture of Secret.
+	// Secret and Codes are shown once. QR is a picture of Secret.
 	Secret string
 	QR     template.HTML
 	Codes  []string
 
-	// What was entered, and what was found out.
+	// Values that were entered, and results.
 	Name, Email, Code                string
 	Privileged, Sent, NeedsCode, Own bool
 	Label, Domain, Handle, Free      string
@@ -77,7 +77,7 @@ type browser struct {
 
 // app is an app that the account has let in.
 type app struct {
-	// ID is its client_id; Host what people are shown of it, empty for a program on their own
+	// ID is its client_id. Host is the host to show to users; empty for a program on the user's own
 	// device.
 	ID, Host            string
 	Created, Used, Ends time.Time
@@ -113,7 +113,7 @@ func navOf(name string) string {
 	return name
 }
 
-// Link is the address of a page of the account.
+// Link returns the path of a page of the account.
 func (v *view) Link(page string) string { return path(v.Account.DID, page) }
 
 // form is what the template "begin" makes the beginning of a form of.
@@ -122,12 +122,12 @@ type form struct {
 	site.Hidden
 }
 
-// Form is a form that is sent to a page of the account.
+// Form returns a form that is sent to a page of the account.
 func (v *view) Form(page string) form {
 	return form{path(v.Account.DID, page), v.Hidden(plain(v.Account.DID, page))}
 }
 
-// Time is a time as people read it, in all languages.
+// Time returns a time in a form for people, in all languages.
 func (v *view) Time(t time.Time) string {
 	if t.IsZero() {
 		return v.T("unknown")
@@ -135,7 +135,7 @@ func (v *view) Time(t time.Time) string {
 	return t.UTC().Format("2006-01-02 15:04") + " UTC"
 }
 
-// Bytes is a number of bytes as people read it.
+// Bytes returns a number of bytes in a form for people.
 func (v *view) Bytes(n int64) string {
 	switch {
 	case n < 1000:

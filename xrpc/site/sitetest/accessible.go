@@ -16,9 +16,8 @@ var (
 	localLink = regexp.MustCompile(`href="#([^"]*)"`)
 )
 
-// Accessible checks that a page in a language has what a screen reader needs, no script and no
-// style of its own, all its messages, and tags that match. name is what the page is called in
-// errors.
+// Accessible checks a page in a language: it must have what a screen reader needs, no script or
+// style of its own, all its messages, and matching tags. name is the name of the page in errors.
 func Accessible(t *testing.T, name, lang, text string) {
 	t.Helper()
 	// The one script that a page may have.

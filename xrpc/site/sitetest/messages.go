@@ -1,5 +1,5 @@
-// Package sitetest holds packages of pages to what all pages must be: complete in every language,
-// and good for people who hear them. Its Tab is a browser of which a test sees everything.
+// Package sitetest tests packages of pages: they must be complete in every language, and
+// accessible. Its [Tab] is a browser that shows everything to a test.
 package sitetest
 
 import (
@@ -46,9 +46,9 @@ func Languages(t *testing.T, set *site.Set) {
 
 var asked = regexp.MustCompile(`\.T "([^"]*)"`)
 
-// Messages checks the pages in the present folder, whose files site.NewSet reads. Each message that
-// the templates use must exist, and each message that exists must be used by a template or by a
-// string in the program. made lists messages whose keys the program puts together.
+// Messages checks the pages in the current folder, whose files site.NewSet reads. Each message that
+// the templates use must exist, and each existing message must be used by a template or by a string
+// in the program. made lists messages whose keys the program composes.
 func Messages(t *testing.T, set *site.Set, files fs.FS, made ...string) {
 	t.Helper()
 	if err := set.Check(); err != nil {

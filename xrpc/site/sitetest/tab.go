@@ -14,22 +14,22 @@ import (
 	"testing"
 )
 
-// Tab is a browser of which a test sees everything, and may change what it sends. It keeps cookies.
+// Tab is a browser that keeps cookies. A test sees everything, and may change what it sends.
 type Tab struct {
 	T *testing.T
 	// Server serves the pages of Origin.
 	Server http.Handler
 	Origin string
-	// Language and Agent are what the browser says of itself.
+	// Language and Agent are the browser's headers Accept-Language and User-Agent.
 	Language, Agent string
-	// From is its address; empty: 192.0.2.7:1234.
+	// From is its network address; empty: 192.0.2.7:1234.
 	From    string
 	Cookies map[string]string
-	// Last is what it shows.
+	// Last is the response that it shows.
 	Last Answer
 }
 
-// Answer is an answer to a request.
+// Answer is a response.
 type Answer struct {
 	Path   string
 	Status int
@@ -37,7 +37,7 @@ type Answer struct {
 	Text   string
 }
 
-// Copy is another browser with the same cookies.
+// Copy returns another browser with the same cookies.
 func (b *Tab) Copy() *Tab {
 	c := *b
 	c.Cookies = maps.Clone(b.Cookies)
@@ -78,22 +78,23 @@ func set(r *http.Request, header []string) {
 	}
 }
 
-// Get is Open, and follows redirects within the site.
+// Get is [Tab.Open], and follows redirects within the site.
 func (b *Tab) Get(path string, header ...string) Answer {
 	b.T.Helper()
 	b.Open(path, header...)
 	return b.Follow()
 }
 
-// Open follows a link from another site, and no redirect. header are names and values of further
-// fields; an empty value takes one away.
+// Open requests a path as by a link on another site, without following redirects. header are names
+// and values of further fields; an empty value removes one.
 func (b *Tab) Open(path string, header ...string) Answer {
 	r := httptest.NewRequest("GET", b.Origin+path, nil)
 	set(r, append([]string{"Sec-Fetch-Site", "cross-site"}, header...))
 	return b.Send(r)
 }
 
-// Click follows the first link of the page to a path with a query, and no redirect.
+// Click requests the first link of the page to a path, including its query, without following
+// redirects.
 func (b *Tab) Click(path string) Answer {
 	b.T.Helper()
 	m := regexp.MustCompile(`href="(` + regexp.QuoteMeta(path) + `\?[^"]*)"`).FindStringSubmatch(b.Last.Text)
@@ -103,12 +104,12 @@ func (b *Tab) Click(path string) Answer {
 	return b.Open(html.UnescapeString(m[1]))
 }
 
-// Post sends a form as a page of the site does, and follows no redirect.
+// Post sends a form as a page of the site does, without following redirects.
 func (b *Tab) Post(path string, in url.Values, header ...string) Answer {
 	return b.PostBody(path, strings.NewReader(in.Encode()), header...)
 }
 
-// PostBody is Post with any body.
+// PostBody is [Tab.Post] with any body.
 func (b *Tab) PostBody(path string, body io.Reader, header ...string) Answer {
 	r := httptest.NewRequest("POST", b.Origin+path, body)
 	set(r, append([]string{"Content-Type", "application/x-www-form-urlencoded", "Origin", b.Origin, "Sec-Fetch-Site", "same-origin"}, header...))
@@ -136,8 +137,7 @@ var (
 	attrs  = regexp.MustCompile(`([a-z-]+)(?:="([^"]*)")?`)
 )
 
-// Fields are those of the first form that is sent to a path, as they are when nobody changes them;
-// nil: there is none.
+// Fields returns the unchanged values of the first form that is sent to a path; nil: there is none.
 func (a Answer) Fields(action string) url.Values {
 	_, form, ok := strings.Cut(a.Text, `action="`+action+`"`)
 	if !ok {
@@ -157,15 +157,15 @@ func (a Answer) Fields(action string) url.Values {
 	return out
 }
 
-// Title is the heading of the page.
+// Title returns the heading of the page.
 func (a Answer) Title() string {
 	_, rest, _ := strings.Cut(a.Text, "<h1>")
 	title, _, _ := strings.Cut(rest, "</h1>")
 	return html.UnescapeString(title)
 }
 
-// Submit sends the form of the last page for a path, with changes, and follows redirects. A nil
-// value leaves a field out.
+// Submit sends the last page's form for a path, with changes, and follows redirects. A nil value
+// omits a field.
 func (b *Tab) Submit(action string, change url.Values, header ...string) Answer {
 	b.T.Helper()
 	in := b.Last.Fields(action)
@@ -178,7 +178,7 @@ func (b *Tab) Submit(action string, change url.Values, header ...string) Answer 
 	return b.Follow()
 }
 
-// Expect ends the test if the last page is another one. An empty title is any.
+// Expect ends the test if the last page does not match. An empty title matches any.
 func (b *Tab) Expect(status int, title string, texts ...string) {
 	b.T.Helper()
 	missing := slices.DeleteFunc(texts, func(s string) bool { return strings.Contains(html.UnescapeString(b.Last.Text), s) })

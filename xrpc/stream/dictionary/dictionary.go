@@ -1,14 +1,14 @@
-// Package dictionary compresses the messages of event streams with zstd (RFC 8878), each to a frame
+// Package dictionary compresses the messages of event streams with zstd (RFC 8878), each in a frame
 // of its own, with a dictionary that both sides know.
 //
-// Messages are short, and like each other: with a dictionary of what they have in common, they take
-// a third to a quarter of the bytes, and without one, hardly less than uncompressed. Each client of
-// Jetstream's version 1 has Jetstream's own dictionary built in, and knows no other. Operators who
-// want to send with it get the file from there and give it to [Parse]; [Plain] makes frames that
-// need none, which those clients read too. Clients of version 2 ask for the dictionary, so that it
-// can be any: [Train] makes one of messages.
+// Messages are short and similar. With a dictionary of their common parts, they shrink to a third
+// or a quarter. Without one, compression saves little. Every client of Jetstream's version 1
+// contains Jetstream's own dictionary and knows no other. Operators who want to use it get the file
+// from there and pass it to [Parse]. [Plain] makes frames that need no dictionary, which those
+// clients can read too. Clients of version 2 request the dictionary, so it can be any: [Train]
+// makes one from messages.
 //
-// It is a package of its own so that programs which do not compress need no zstd.
+// It is a separate package, so that programs that do not compress need no zstd.
 package dictionary
 
 import (
@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	// MaxSize bounds a dictionary, in bytes. That of Jetstream's version 1 has 112,640.
+	// MaxSize bounds a dictionary, in bytes. Jetstream's version 1 has one of 112,640 bytes.
 	MaxSize = 1 << 20
 	// window is how far back frames refer, in bytes. Clients of Jetstream allow this much.
 	window = 128 << 10
@@ -31,7 +31,7 @@ const (
 // magic is what a dictionary begins with.
 const magic = 0xec30a437
 
-// ErrMalformed: the bytes are no dictionary of zstd.
+// ErrMalformed: the bytes are not a zstd dictionary.
 var ErrMalformed = errors.New("dictionary: malformed")
 
 // Dictionary compresses messages. It implements stream.Compressor, and is safe for concurrent use.
@@ -41,8 +41,8 @@ type Dictionary struct {
 	enc *zstd.Encoder
 }
 
-// Parse reads a dictionary in the format of zstd, with a number other than 0. It keeps raw, which
-// must not be changed afterwards.
+// Parse reads a dictionary in the format of zstd, with an ID other than 0. It keeps raw, which must
+// not be changed afterwards.
 func Parse(raw []byte) (*Dictionary, error) {
 	switch {
 	case len(raw) > MaxSize:
@@ -61,7 +61,7 @@ func Parse(raw []byte) (*Dictionary, error) {
 	return d, d.open(zstd.WithEncoderDict(raw))
 }
 
-// Plain returns a Dictionary with no contents, which compresses as zstd alone does. Its ID is 0.
+// Plain returns an empty Dictionary, which compresses with zstd alone. Its ID is 0.
 func Plain() *Dictionary {
 	d := &Dictionary{}
 	if err := d.open(); err != nil {
@@ -83,26 +83,27 @@ func (d *Dictionary) open(more ...zstd.EOption) (err error) {
 	return nil
 }
 
-// ID is the number that frames name the dictionary by; 0: they need none.
+// ID returns the ID of the dictionary in frames; 0: they need none.
 func (d *Dictionary) ID() uint32 { return d.id }
 
-// Bytes is the dictionary in the format of zstd; nil if frames need none. It must not be changed.
+// Bytes returns the dictionary in the format of zstd; nil if frames need none. It must not be
+// changed.
 func (d *Dictionary) Bytes() []byte { return d.raw }
 
 // AppendFrame appends a message as one frame.
 func (d *Dictionary) AppendFrame(dst, message []byte) []byte { return d.enc.EncodeAll(message, dst) }
 
-// What Train takes.
+// Limits of Train.
 const (
-	// MinSamples is how many messages it needs, and MaxSamples how many bytes of them it uses.
+	// MinSamples is the minimum number of messages, and MaxSamples the maximum of their bytes that
+	// are used.
 	MinSamples = 64
 	MaxSamples = 32 << 20
 )
 
-// Train makes a dictionary of about size bytes (0: 64 KiB) out of messages, of which there should
-// be some thousands. The number must be one that none of the server's earlier dictionaries has;
-// those from 32,768 to 2^31-1 are for private use. It takes some seconds, and memory of several
-// times the messages.
+// Train makes a dictionary of about size bytes (0: 64 KiB) from messages; there should be some
+// thousands. id must differ from the IDs of the server's earlier dictionaries; 32,768 to 2^31-1 are
+// for private use. It takes some seconds, and memory of several times the messages.
 func Train(id uint32, messages [][]byte, size int) ([]byte, error) {
 	if size == 0 {
 		size = 64 << 10

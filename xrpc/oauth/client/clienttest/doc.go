@@ -1,6 +1,5 @@
-// Package clienttest tests the stores that package client keeps sessions in: what
-// [client.SessionStore], [client.StateStore] and [client.Locker] demand. Write a test of your own
-// store with it:
+// Package clienttest tests the stores of package client: the contracts of [client.SessionStore],
+// [client.StateStore] and [client.Locker]. Write a test of your own store with it:
 //
 //	func TestStore(t *testing.T) {
 //		clienttest.Sessions(t, func(t *testing.T) (one, other client.SessionStore) {
@@ -10,6 +9,6 @@
 //		…
 //	}
 //
-// Each function opens the store several times, empty. The two values that open returns are handles
-// of the same data, as two processes have them.
+// Each function opens the store several times; it must be empty. The two values that open returns
+// are handles of the same data, like those of two processes.
 package clienttest

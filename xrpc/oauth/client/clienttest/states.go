@@ -14,7 +14,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/oauth/client"
 )
 
-// States tests a StateStore. The clock of the store is that of the machine.
+// States tests a StateStore. The store must use the system's clock.
 func States(t *testing.T, open func(t *testing.T) (one, other client.StateStore)) {
 	run := func(name string, fn func(t *testing.T, one, other client.StateStore)) {
 		t.Run(name, func(t *testing.T) {
