@@ -9,17 +9,17 @@ import (
 	"github.com/pdskit/pdskit/internal/varint"
 )
 
-// ReadAhead lets up to workers goroutines check blocks that come next, while the caller works on
-// those before. The returned function ends them: the caller calls it when it is done with the
-// reader, and reads no further.
+// ReadAhead lets up to workers goroutines check the next blocks while the caller processes the
+// current one. The caller must call end when it stops reading.
 //
-// The reader then reads some batches of 64 KiB ahead, workers+3 at most, and about 1 MiB if blocks
-// are larger. It still reads in the caller's goroutine, so that nothing touches the underlying reader
-// between calls. That suits files and memory: with a connection, the caller would wait for a batch
-// although its block is there. Blocks, their order and errors are the same as without it.
+// The reader then reads ahead by at most workers+3 batches of 64 KiB, or about 1 MiB if blocks are
+// larger. It still reads in the caller's goroutine, so it does not use the underlying reader
+// between calls. That suits files and memory. With a connection, the caller would wait for a whole
+// batch although its block has already arrived. Blocks, their order and errors are the same as
+// without ReadAhead.
 //
-// sound, if not nil, reports whether a block passes a further check of the caller's. It is called on
-// any of the goroutines, with some of the blocks: see [Reader.Sound].
+// sound, if not nil, is a further check of the caller's for blocks. It is called on any of the
+// goroutines, with some of the blocks: see [Reader.Sound].
 func (c *Reader) ReadAhead(workers int, sound func(block []byte) bool) (end func()) {
 	if workers <= 0 || c.ahead != nil {
 		return func() {}
@@ -28,9 +28,8 @@ func (c *Reader) ReadAhead(workers int, sound func(block []byte) bool) (end func
 	return c.ahead.end
 }
 
-// Sound reports whether the block that was returned last is known to have passed the check of
-// [ReadAhead]. If Sound returns false, the block has failed the check or was not checked yet, and
-// the caller must check it.
+// Sound reports whether the last returned block has passed the check of [Reader.ReadAhead]. If not,
+// the block has failed the check or was not checked, and the caller must check it.
 func (c *Reader) Sound() bool { return c.ahead != nil && c.ahead.known&isSound != 0 }
 
 const (

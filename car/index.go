@@ -10,14 +10,14 @@ import (
 	"github.com/pdskit/pdskit/internal/dag"
 )
 
-// ErrNotFound is what an index returns for a block that it does not have.
+// ErrNotFound: an index does not have the block.
 var ErrNotFound = errors.New("car: block not found")
 
 // errChanged: a file has other bytes than when it was indexed.
 var errChanged = errors.New("car: the file has changed")
 
-// Index finds blocks by CID, whatever order they came in. Its memory is bounded, whatever their
-// number: what does not fit is in temporary files. It is for one goroutine.
+// Index finds blocks by CID. Blocks may be added in any order. Its memory is bounded, whatever
+// their number: the rest is in temporary files. It is for one goroutine.
 type Index struct {
 	limit int64
 
@@ -29,9 +29,8 @@ type Index struct {
 	dirty  bool  // the writer holds bytes that the file does not have
 }
 
-// NewIndex returns an index that holds up to memory bytes of blocks (0: 16 MiB), besides some 10 MB
-// that say where blocks are, and puts more into temporary files (nil: TempDir("")). The caller closes
-// it.
+// NewIndex returns an index that holds up to memory bytes of blocks (0: 16 MiB), and some 10 MB of
+// their positions. It puts more into temporary files (nil: TempDir("")). The caller closes it.
 func NewIndex(temp Temp, memory int64) *Index {
 	if memory == 0 {
 		memory = 16 << 20
@@ -39,7 +38,7 @@ func NewIndex(temp Temp, memory int64) *Index {
 	return &Index{limit: memory, table: newTable(temp, nil)}
 }
 
-// Add adds a block. A CID may be added more than once; Block then returns any of its blocks.
+// Add adds a block. A CID may be added more than once; Block then returns any one of its blocks.
 func (x *Index) Add(b Block) error {
 	if x.table.fresh == nil {
 		return errors.New("car: an Index is made by NewIndex")
@@ -80,7 +79,7 @@ func keyOf(c cid.Cid) (key, error) {
 	return key{digest, codec}, nil
 }
 
-// Block returns the bytes of a block, which are the caller's, or ErrNotFound.
+// Block returns the bytes of a block, or ErrNotFound. The bytes belong to the caller.
 func (x *Index) Block(c cid.Cid) ([]byte, error) {
 	p, err := x.table.find(c)
 	if err != nil {
@@ -130,30 +129,30 @@ func (x *Index) Close() error {
 	return err
 }
 
-// FileIndex finds the blocks of a CAR file that can be read again. It keeps where they are, not
-// their bytes: some 10 MB in memory, and temporary files with 45 bytes a block. It is for one
-// goroutine.
+// FileIndex finds the blocks of a CAR file that can be read again. It keeps the positions of
+// blocks, not their bytes: some 10 MB in memory, and temporary files with 45 bytes for each block.
+// It is for one goroutine.
 type FileIndex struct {
 	r     io.ReadSeeker
 	table table
 	roots []cid.Cid
 }
 
-// IndexOptions are how IndexFile works. The zero value works.
+// IndexOptions are the options of [IndexFile]. The zero value works.
 type IndexOptions struct {
 	Limits Limits
 	// Temp opens temporary files. Nil: TempDir("").
 	Temp Temp
-	// Hold, if not nil, is asked before n more bytes are put into temporary files, and told with a
-	// negative number when they are gone. Its error ends the work.
+	// Hold, if not nil, is called before n more bytes are put into temporary files, and with a
+	// negative n when they are removed. Its error ends the call.
 	Hold func(n int64) error
-	// Fault, if not nil, is called with an error that concerns a single block, whose bytes do not
-	// match its CID. If it returns true, the block is left out and reading goes on.
+	// Fault, if not nil, is called with the fault of a single block, whose bytes do not match its
+	// CID. If it returns true, the block is skipped and reading continues.
 	Fault func(err error) bool
 }
 
 // IndexFile reads a CAR file from the current position of r to its end, and checks every block. The
-// caller closes the index, and must not use r until then.
+// caller closes the index, and must not use r before that.
 func IndexFile(r io.ReadSeeker, opt IndexOptions) (_ *FileIndex, err error) {
 	if r == nil {
 		return nil, errors.New("car: there is no reader")
@@ -199,7 +198,7 @@ func IndexFile(r io.ReadSeeker, opt IndexOptions) (_ *FileIndex, err error) {
 // Roots returns the roots in the file's header.
 func (x *FileIndex) Roots() []cid.Cid { return x.roots }
 
-// Block returns the bytes of a block, which are the caller's, or ErrNotFound.
+// Block returns the bytes of a block, or ErrNotFound. The bytes belong to the caller.
 func (x *FileIndex) Block(c cid.Cid) ([]byte, error) {
 	p, err := x.table.find(c)
 	if err != nil {

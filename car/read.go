@@ -14,8 +14,7 @@ import (
 	"github.com/pdskit/pdskit/internal/varint"
 )
 
-// What may be wrong with a CAR file. An *Error wraps one of these, or an error of
-// the underlying reader.
+// Faults of a CAR file. An *Error wraps one of these, or an error of the underlying reader.
 var (
 	ErrHeader    = errors.New("malformed header")
 	ErrVersion   = errors.New("version other than 1")
@@ -26,7 +25,7 @@ var (
 	ErrTooLarge  = errors.New("limit exceeded")
 )
 
-// Error says what is wrong with a CAR file and where.
+// Error describes a fault of a CAR file and its offset.
 type Error struct {
 	Offset int64   // of the header or block
 	CID    cid.Cid // of the block, if known
@@ -64,7 +63,7 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// Reader reads a CAR file. It is for one goroutine; after an error it is done.
+// Reader reads a CAR file. It is for one goroutine. After an error it cannot be used any more.
 type Reader struct {
 	r      io.Reader // nil: all of the file is in buf
 	end    error     // of r
@@ -81,7 +80,7 @@ type Reader struct {
 // bufferBytes is how many bytes are read at a time.
 const bufferBytes = 64 << 10
 
-// NewReader reads the header.
+// NewReader returns a Reader, after reading the header.
 func NewReader(r io.Reader, lim Limits) (*Reader, error) {
 	if r == nil {
 		return nil, errors.New("car: there is no reader")
@@ -105,7 +104,7 @@ func newMemoryReader(b []byte, lim Limits) (*Reader, error) {
 // Roots returns the roots in the header.
 func (c *Reader) Roots() []cid.Cid { return c.roots }
 
-// Offset returns the offset behind the block that was returned last, or behind the header.
+// Offset returns the offset of the end of the last returned block, or of the header.
 func (c *Reader) Offset() int64 {
 	if c.ahead != nil {
 		return c.ahead.off
@@ -269,18 +268,18 @@ func parseHeader(b []byte) (roots []cid.Cid, err error) {
 	return roots, nil
 }
 
-// Next returns the next block, whose bytes are the caller's, or io.EOF.
+// Next returns the next block, or io.EOF. Its bytes belong to the caller.
 func (c *Reader) Next() (Block, error) {
 	b, err := c.NextShared()
 	b.Data = append(make([]byte, 0, len(b.Data)), b.Data...)
 	return b, err
 }
 
-// NextShared is Next without a copy: the bytes are good until the next call.
+// NextShared is Next without a copy: the bytes are valid until the next call.
 func (c *Reader) NextShared() (Block, error) { return c.NextWanted(cid.Undef) }
 
-// NextWanted is NextShared for somebody who knows which block should come next. If
-// it is that one, its CID need not be made.
+// NextWanted is NextShared for callers that know which block should come next. If it is that block,
+// no new CID needs to be made.
 func (c *Reader) NextWanted(want cid.Cid) (Block, error) {
 	start := c.Offset()
 	id, data, err := c.next()

@@ -17,7 +17,7 @@ type Writer struct {
 	buf []byte
 }
 
-// NewWriter writes the header.
+// NewWriter returns a Writer, after writing the header.
 func NewWriter(w io.Writer, roots ...cid.Cid) (*Writer, error) {
 	if w == nil {
 		return nil, errors.New("car: there is no writer")
@@ -43,7 +43,7 @@ func appendHeader(b []byte, roots []cid.Cid) []byte {
 	return cbor.AppendUint(cbor.AppendText(b, "version"), 1)
 }
 
-// Write appends a block. It trusts the caller that the CID is that of the data.
+// Write appends a block. It does not check that the CID matches the data.
 func (c *Writer) Write(b Block) error {
 	if c.w == nil {
 		return errors.New("car: a Writer is made by NewWriter")
@@ -64,7 +64,7 @@ func (c *Writer) Write(b Block) error {
 // Flush writes what is buffered.
 func (c *Writer) Flush() error { return c.w.Flush() }
 
-// Append appends a whole CAR file of a few blocks to b.
+// Append appends a whole CAR file with a few blocks to b.
 func Append(b []byte, roots []cid.Cid, blocks ...Block) []byte {
 	header := appendHeader(nil, roots)
 	b = append(varint.Append(b, uint64(len(header))), header...)
@@ -81,8 +81,7 @@ func AppendBlocks(b []byte, blocks ...Block) []byte {
 	return b
 }
 
-// ReadAll reads a CAR file of a few blocks from memory. The blocks' bytes are parts
-// of b.
+// ReadAll reads a CAR file with a few blocks from memory. The blocks' bytes are parts of b.
 func ReadAll(b []byte, lim Limits) (roots []cid.Cid, blocks []Block, err error) {
 	r, err := newMemoryReader(b, lim)
 	if err != nil {

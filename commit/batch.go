@@ -12,30 +12,30 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Check is a #commit message of a batch, and what came of it.
+// Check is a #commit message of a batch, with its result.
 type Check struct {
-	// Payload is the message on the wire. It is decoded if Event is nil.
+	// Payload is the encoded message. It is decoded if Event is nil.
 	Payload []byte
 	Event   *Event
-	// State, Records and Err are the results of Verifier.Commit, or Err is that of DecodeEvent.
+	// State, Records and Err are the results of [Verifier.Commit], or Err is that of [DecodeEvent].
 	State   State
 	Records map[string][]byte
 	Err     error
 }
 
-// CommitAll checks messages of any number of accounts on all processors, and fills in their
-// results. They are those that [Verifier.Commit] gives if it is called with one message after the
-// other, and with the state that it has returned for the account's message before. For the first
-// message of an account, last says the state; an error of last is that of all the account's
-// messages. It is called once for each account, on any goroutine, as is v.Key unless a signature
-// does not verify.
+// CommitAll checks messages of any number of accounts on all processors, and sets their results.
+// The results are those of calling [Verifier.Commit] for one message after another, each with the
+// state that the call for the account's previous message returned. last returns the state before an
+// account's first message. An error of last becomes the result of all messages of that account.
+// last is called once for each account, on any goroutine. So is v.Key, unless a signature does not
+// verify.
 //
-// Messages of one account are checked at the same time too: only whether each follows the one
-// before waits for that one. A message that is not valid is checked twice, the second time in its
-// turn, and so are those behind one that has shown that the account's key is another now. Nothing
-// is kept between calls, so batches of some hundred messages use all processors and need little
-// memory. If ctx ends, the rest of the messages have its error. A panic of last or v.Key, on
-// whichever goroutine, is one of CommitAll.
+// Messages of one account are checked concurrently too; only the comparison with the previous
+// message waits for that one. A message that is not valid is checked again in its turn, and so are
+// those behind one that revealed a change of the account's key. Nothing is kept between calls.
+// Batches of some hundred messages use all processors and need little memory. If ctx ends, its
+// error becomes the result of the remaining messages. A panic of last or v.Key on any goroutine
+// becomes a panic of CommitAll.
 func (v *Verifier) CommitAll(ctx context.Context, messages []Check, last func(context.Context, syntax.DID) (State, error)) {
 	parallel(len(messages), func(i int) {
 		if m := &messages[i]; m.Event == nil {

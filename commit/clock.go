@@ -9,16 +9,16 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// DefaultDrift is how far a revision may lie in the future by default. The Repository specification
+// DefaultDrift is how far in the future a revision may be by default. The Repository specification
 // asks receivers to ignore revisions beyond a few minutes.
 const DefaultDrift = 5 * time.Minute
 
 // NextRev returns the revision of an account's next commit: the time now, or a microsecond after
-// last if that is later. last is the revision of the account's present commit, empty before the
-// first. So each account has a clock of its own, which the revisions of no other account move.
+// last if that is later. last is the revision of the account's present commit, or empty before the
+// first. So each account has its own clock, independent of the revisions of other accounts.
 //
-// The result may lie in the future if last does. Use [Ahead] to find out. After the last revision
-// of all, in the year 2255, the error wraps ErrFuture.
+// If last is in the future, the result is too: see [Ahead]. After the last possible revision, in
+// the year 2255, the error wraps ErrFuture.
 func NextRev(last syntax.TID, now time.Time, clock uint) (syntax.TID, error) {
 	next, ok := syntax.NextTID(last, now, clock)
 	if !ok {
@@ -27,7 +27,7 @@ func NextRev(last syntax.TID, now time.Time, clock uint) (syntax.TID, error) {
 	return next, nil
 }
 
-// Ahead returns how far a revision lies beyond what receivers accept at a time, or 0. A drift of 0
+// Ahead returns by how much a revision exceeds what receivers accept at a time, or 0. A drift of 0
 // means DefaultDrift.
 func Ahead(rev syntax.TID, now time.Time, drift time.Duration) time.Duration {
 	if drift == 0 {
@@ -36,10 +36,10 @@ func Ahead(rev syntax.TID, now time.Time, drift time.Duration) time.Duration {
 	return max(0, rev.Time().Sub(now.Add(drift)))
 }
 
-// Clock makes the revisions of one account, which never go back. The zero value is ready to use; it
-// is safe for concurrent use.
+// Clock makes the revisions of one account. They always increase. The zero value is ready to use.
+// It is safe for concurrent use.
 type Clock struct {
-	// Drift is how far a revision may lie in the future. 0: DefaultDrift.
+	// Drift is how far in the future a revision may be. 0: DefaultDrift.
 	Drift time.Duration
 	// Now is the time. Nil: time.Now.
 	Now func() time.Time
@@ -49,9 +49,9 @@ type Clock struct {
 	id   uint // clock identifier + 1; 0: not chosen yet
 }
 
-// Next returns a revision that is greater than all that the clock has returned, and than last, the
-// repository's present one, which may be empty. If that lies too far in the future, so that nobody
-// would accept a greater one yet, the error wraps ErrFuture.
+// Next returns a revision that is greater than all that the clock has returned, and greater than
+// last, the repository's present revision, which may be empty. If last is too far in the future, so
+// that receivers would not accept a greater one yet, the error wraps ErrFuture.
 func (c *Clock) Next(last syntax.TID) (syntax.TID, error) {
 	if last != "" {
 		if err := c.Check(last); err != nil {
@@ -70,8 +70,7 @@ func (c *Clock) Next(last syntax.TID) (syntax.TID, error) {
 	return next, err
 }
 
-// Check returns an error that wraps ErrFuture if a revision lies too far in the
-// future.
+// Check returns an error that wraps ErrFuture if a revision is too far in the future.
 func (c *Clock) Check(rev syntax.TID) error {
 	if inFuture(rev, c.Now, c.Drift) {
 		return fmt.Errorf("commit: %w: %s is %s", ErrFuture, rev, rev.Time().UTC().Format(time.RFC3339))

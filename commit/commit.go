@@ -16,12 +16,11 @@ import (
 // Version is the version of the repository format.
 const Version = 3
 
-// ErrCommit says that bytes are not a valid commit object. The error that wraps it
-// says why.
+// ErrCommit: the bytes are not a valid commit object. Errors wrap it with the reason.
 var ErrCommit = errors.New("commit: invalid commit object")
 
-// Commit is a commit object of version 3. (Its prev field is always null: history
-// is not part of a repository.) See the Repository specification, "Commit Objects".
+// Commit is a commit object of version 3. Its field prev is always null, so Commit has none. See
+// the Repository specification, "Commit Objects".
 type Commit struct {
 	DID  syntax.DID
 	Rev  syntax.TID
@@ -52,8 +51,8 @@ func (c Commit) append(b []byte, signed bool) []byte {
 	return cbor.AppendUint(cbor.AppendText(b, "version"), Version)
 }
 
-// Sign makes a signed commit and its block. What Parse would refuse is not signed: the error then
-// wraps ErrCommit.
+// Sign makes a signed commit and its block. Values that Parse would refuse are not signed: the
+// error then wraps ErrCommit.
 func Sign(ctx context.Context, did syntax.DID, rev syntax.TID, data cid.Cid, signer crypto.Signer) (Commit, car.Block, error) {
 	c := Commit{DID: did, Rev: rev, Data: data}
 	_, err := syntax.ParseDID(string(did))
@@ -77,11 +76,11 @@ func Sign(ctx context.Context, did syntax.DID, rev syntax.TID, data cid.Cid, sig
 	return c, car.Block{CID: dag.Sum(dag.CBOR, block), Data: block}, nil
 }
 
-// Verify checks the signature. The error is crypto.ErrSignature.
+// Verify checks the signature. It returns nil or crypto.ErrSignature.
 func (c Commit) Verify(key *crypto.PublicKey) error { return key.Verify(c.Unsigned(), c.Sig) }
 
-// Parse reads a commit object. It accepts the canonical encoding of exactly the
-// fields of version 3, with valid contents, so that Encode gives the same bytes.
+// Parse reads a commit object. It accepts only the canonical encoding of exactly the fields of
+// version 3, with valid values. So Encode returns the same bytes.
 func Parse(b []byte) (Commit, error) {
 	var c Commit
 	r := cbor.NewReader(b)

@@ -105,9 +105,9 @@ var (
 	accountFields  = []string{"did", "time", "active"}
 )
 
-// Decode reads a message of a kind: an *Event, *Sync, *Identity or *Account. Another kind, of which
-// #info is one, gives an error that wraps ErrUnknownKind; bytes that are not a message of the kind, one
-// that wraps ErrMessage. What the message holds may be part of payload.
+// Decode reads a message of the given kind: an *Event, *Sync, *Identity or *Account. For any other
+// kind, including #info, the error wraps ErrUnknownKind. For bytes that are not a message of the
+// kind, it wraps ErrMessage. The message may share the memory of payload.
 func Decode(kind string, payload []byte) (Message, error) {
 	switch kind {
 	case KindCommit:
@@ -130,7 +130,7 @@ func asMessage[M Message](m M, err error) (Message, error) {
 	return m, nil
 }
 
-// DecodeEvent reads a #commit message. Blocks is part of payload.
+// DecodeEvent reads a #commit message. Its Blocks are part of payload.
 func DecodeEvent(payload []byte) (*Event, error) {
 	e := new(Event)
 	err := message(payload, eventFields, func(r *cbor.Reader, name []byte) (err error) {
@@ -217,8 +217,8 @@ func readAction(r *cbor.Reader) (Action, error) {
 	return "", fmt.Errorf("unknown action %.20q", s)
 }
 
-// DecodeSync reads a #sync message, with the commit block out of its CAR. The
-// block is part of payload.
+// DecodeSync reads a #sync message and takes the commit block out of its CAR. The block is part of
+// payload.
 func DecodeSync(payload []byte) (*Sync, error) {
 	s := new(Sync)
 	var blocks []byte

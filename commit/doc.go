@@ -1,13 +1,14 @@
-// Package commit has what a repository shows the world: the signed commit
-// object, the messages of the event stream that announce it, and their
-// verification. A PDS makes them; a relay, or anybody who follows the stream,
-// checks them with the same code.
+// Package commit implements what a repository publishes: the signed commit object, the messages of
+// the event stream that announce it, and their verification. A PDS makes them. A relay, or any
+// other reader of the stream, verifies them with the same code.
 //
-// A Commit signs the root of a tree together with a revision that only ever grows, which a Clock
-// makes. An Event carries one commit as a slice: the operations, and a CAR file with the commit,
-// the new records, the new nodes of the tree and the covering proof. Whoever knows the revision and
-// the root before can undo the operations on those blocks and see that nothing was left out (Sync
-// specification, operation inversion). Verifier implements that specification's validation
-// checklist, with one error per rule. ReadRepo verifies the export of a whole repository in one
-// pass, and VerifyRecord the proof that a repository has one record, or does not have it.
+// A [Commit] signs the root of a tree together with a revision, which always increases. An [Event]
+// carries one commit as a slice: the operations, and a CAR file with the commit, the new records,
+// the new nodes of the tree and the covering proof. A reader that knows the previous revision and
+// root can undo the operations on those blocks, and so verify that the operations are complete
+// (Sync specification, operation inversion).
+//
+// [Verifier] implements that specification's validation checklist, with one error for each rule.
+// [ReadRepo] verifies the export of a whole repository in one pass. [VerifyRecord] verifies the
+// proof that a repository has one record, or does not have it.
 package commit

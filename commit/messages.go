@@ -20,15 +20,14 @@ const (
 	KindInfo     = "#info"
 )
 
-// ErrMessage says that bytes are not a valid message. The error that wraps it
-// says why.
+// ErrMessage: the bytes are not a valid message. Errors wrap it with the reason.
 var ErrMessage = errors.New("commit: invalid message")
 
-// ErrUnknownKind says that a message is of a kind that has no type here. The protocol may grow:
-// who reads a stream skips such a message.
+// ErrUnknownKind: this package has no type for the kind of message. The protocol may grow, so
+// readers of a stream skip such messages.
 var ErrUnknownKind = errors.New("commit: unknown kind of message")
 
-// Deleted is the status of an account that is gone for good, in its last #account message.
+// Deleted is the status of a permanently deleted account, in its last #account message.
 const Deleted = "deleted"
 
 // Message is a message about an account: an *Event, *Sync, *Identity or *Account.
@@ -39,8 +38,8 @@ type Message interface {
 	About() syntax.DID
 	// At returns the time of the message.
 	At() time.Time
-	// Payload encodes the message as DAG-CBOR without the field "seq", which is not known before
-	// it is stored.
+	// Payload encodes the message as DAG-CBOR without the field "seq", which is only known once the
+	// message is stored.
 	Payload() []byte
 }
 
@@ -65,7 +64,7 @@ type Op struct {
 // Event is a #commit message.
 //
 // [Decode] reads all messages with or without the field "seq". Deprecated fields that are still
-// required (rebase, tooBig, blobs) are written with their fixed values.
+// required (rebase, tooBig, blobs) are written with constant values.
 type Event struct {
 	Seq      int64 // 0: none
 	Repo     syntax.DID
@@ -95,7 +94,7 @@ type Identity struct {
 	Time   time.Time
 }
 
-// Account is an #account message: the hosting status at its sender.
+// Account is an #account message: the hosting status of the account on the sender.
 type Account struct {
 	Seq    int64
 	DID    syntax.DID

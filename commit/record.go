@@ -12,13 +12,12 @@ import (
 	"github.com/pdskit/pdskit/mst"
 )
 
-// ErrNoRecord says that a proof is valid, and that it proves that the repository does not have the
-// record.
+// ErrNoRecord: a proof is valid, and proves that the repository does not have the record.
 var ErrNoRecord = errors.New("the repository does not have the record")
 
 // RecordOptions says what VerifyRecord checks.
 type RecordOptions struct {
-	// DID is whose repository it must be. It is required.
+	// DID is the account whose repository it must be. It is required.
 	DID syntax.DID
 	// Key is the key that must have signed the commit. It is required.
 	Key *crypto.PublicKey
@@ -28,13 +27,13 @@ type RecordOptions struct {
 	// Record bounds the bytes of the record. 0: the protocol's limit, MaxRecord.
 	Record int
 	// CAR bounds the file. Fields that are 0 have other defaults than in car.Limits: 1024 blocks,
-	// and Record and 1 MiB for the whole file.
+	// and a file size of Record plus 1 MiB.
 	CAR car.Limits
 	// Tree bounds the nodes on the path.
 	Tree mst.Limits
 }
 
-// MaxFile returns the limit of the file in bytes, so that no more needs to be read.
+// MaxFile returns the limit of the file in bytes. No more needs to be read.
 func (o *RecordOptions) MaxFile() int64 {
 	if o.CAR.TotalBytes != 0 {
 		return o.CAR.TotalBytes
@@ -49,8 +48,7 @@ func (o *RecordOptions) maxRecord() int {
 	return o.Record
 }
 
-// ProvenRecord is what a proof says about a record. Without a record, CID is undefined and Data
-// nil.
+// ProvenRecord is the result of a proof. If there is no record, CID is undefined and Data is nil.
 type ProvenRecord struct {
 	Root   cid.Cid // of the commit
 	Commit Commit
@@ -58,17 +56,17 @@ type ProvenRecord struct {
 	Data   []byte  // in canonical DAG-CBOR; part of the file
 }
 
-// VerifyRecord checks a proof that a repository has a record, or that it does not: the CAR file
-// with which com.atproto.sync.getRecord answers. Its only root is the commit. It has the nodes of
-// the tree from the root to the record, and the record. Other blocks do no harm.
+// VerifyRecord checks a proof that a repository has a record, or does not have it: the CAR file
+// that com.atproto.sync.getRecord returns. Its only root is the commit. It has the nodes of the
+// tree from the root to the record, and the record. Other blocks are ignored.
 //
-// An error is a *RuleError. Its rule is ErrNoRecord if the proof is valid and the record does not
-// exist; the result then has the commit that says so. With any other rule nothing is proven:
+// An error is a *RuleError. If its rule is ErrNoRecord, the proof is valid and the record does not
+// exist; the result then has the commit that proves it. With any other rule nothing is proven:
 // ErrSize, ErrBlocks, ErrCommitBlock, ErrFields, ErrNoKey, ErrBadSignature, ErrOp, ErrTree or
 // ErrRecord.
 //
-// A proof says nothing about the present: the commit may be an old one. Whoever knows a later
-// revision compares.
+// A proof may be outdated, because the commit may be an old one. Compare its revision with a later
+// one if you know one.
 func VerifyRecord(file []byte, opt RecordOptions) (ProvenRecord, error) {
 	var p ProvenRecord
 	fail := func(rule, detail error) (ProvenRecord, error) {

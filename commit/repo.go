@@ -16,49 +16,46 @@ import (
 	"github.com/pdskit/pdskit/mst"
 )
 
-// ErrRepo says that a CAR file is not a complete, valid repository. The error
-// that wraps it says why.
+// ErrRepo: a CAR file is not a complete, valid repository. Errors wrap it with the reason.
 var ErrRepo = errors.New("commit: invalid repository")
 
-// RepoOptions says what ReadRepo checks.
+// RepoOptions are the options of [ReadRepo].
 type RepoOptions struct {
-	// DID, if not empty, is whose repository it must be.
+	// DID, if not empty, is the account whose repository it must be.
 	DID syntax.DID
-	// Key, if not nil, is the key that must have signed the commit.
+	// Key, if not nil, must have signed the commit.
 	Key *crypto.PublicKey
-	// CAR and Tree bound the file; Record bounds the bytes of one record
-	// (0: the protocol's limit).
+	// CAR and Tree bound the file. Record bounds the bytes of one record (0: the protocol's limit).
 	CAR    car.Limits
 	Tree   mst.Limits
 	Record int
-	// Records bounds the bytes of all records together, with a record that several
-	// paths link to counted each time, so that a small file cannot stand for endless work.
-	// Default 16 GiB.
+	// Records bounds the bytes of all records together. A record that several paths link to counts
+	// once for each, so a small file cannot cause endless work. Default 16 GiB.
 	Records int64
-	// CheckRecord, if not nil, takes the place of the rule that a record is a map of the data
-	// model in canonical CBOR. For repositories with records from before that rule: see
-	// data.RecordRefs. The size and the CID of records are checked in any case.
+	// CheckRecord, if not nil, replaces the rule that a record is a map of the data model in
+	// canonical CBOR, for repositories with older records: see data.RecordRefs. The size and the
+	// CID of records are always checked.
 	CheckRecord func(path string, record []byte) error
-	// Fault, if not nil, is called with each error that concerns a single record, node or block. If
-	// it returns true, reading goes on without that record or what is below that node, to find
-	// further faults. The repository is invalid all the same, although Records may end without an
-	// error. All blocks are only looked at in a reader that can seek.
+	// Fault, if not nil, is called with each fault of a single record, node or block. If it returns
+	// true, reading continues without that record, or without what is below that node, to find
+	// further faults. The repository is invalid nevertheless, although Records may end without an
+	// error. Blocks that nothing links to are checked only if the reader can seek.
 	Fault func(err error) bool
-	// Stream promises that every block comes where it is wanted, as often as it is linked to: then
-	// no block is kept. Without the promise, blocks are kept in an index as they come, in case they
-	// are linked to again; or, if the reader can seek, the file is read a second time when one is
-	// not where it is wanted, and only the places of blocks are kept.
+	// Stream promises that every block comes where it is needed, and as often as it is linked to.
+	// Then no block is kept. Without it, blocks are kept in an index, in case they are linked to
+	// again. If the reader can seek, only the positions of blocks are kept, and the file is read
+	// again when a block is not where it is needed.
 	Stream bool
-	// Temp and Memory are for the index of a reader that cannot seek, and Temp for that of one that
-	// can: see car.NewIndex and car.IndexFile.
+	// Temp and Memory configure the index of a reader that cannot seek (car.NewIndex), and Temp
+	// that of one that can (car.IndexFile).
 	Temp   car.Temp
 	Memory int64
-	// Hold is for the temporary files of a reader that can seek: see car.IndexOptions.
+	// Hold is called for the temporary files of a reader that can seek: see car.IndexOptions.
 	Hold func(n int64) error
 }
 
-// RepoRecord is a record of a repository that is being read. Data is good until the
-// next step of the iteration.
+// RepoRecord is a record of a repository that is being read. Data is valid until the next
+// iteration.
 type RepoRecord struct {
 	Path string
 	CID  cid.Cid
@@ -135,13 +132,13 @@ func seekable(r io.Reader) (io.ReadSeeker, int64) {
 	return nil, 0
 }
 
-// Commit returns the repository's commit.
+// Commit returns the repository's commit object.
 func (x *RepoReader) Commit() Commit { return x.commit }
 
 // Root returns the CID of the commit.
 func (x *RepoReader) Root() cid.Cid { return x.root }
 
-// Close frees what the reader holds, but does not close the underlying reader.
+// Close releases the reader's resources. It does not close the underlying reader.
 func (x *RepoReader) Close() error {
 	var errs []error
 	if x.index != nil {
@@ -161,15 +158,15 @@ func (x *RepoReader) keep(b car.Block) error {
 	return x.index.Add(b)
 }
 
-// Records yields all records in path order. Unless the last error is nil, nothing of what
-// was yielded is worth anything. It can be used once.
+// Records yields all records in path order. They are verified only if the iteration ends without an
+// error. It can be used once.
 //
-// A file in pre-order is checked as it streams by, with memory for one path of
-// the tree (see RepoOptions.Stream). Blocks in another order, repeated or
-// foreign, go through an index, whose memory is bounded too.
+// A file in pre-order is verified as it is read, with memory for one path of the tree (see
+// RepoOptions.Stream). Blocks in another order, repeated blocks and foreign ones go through an
+// index of bounded memory.
 //
-// If the reader can seek, so that it is a file or memory, other processors check hashes and records
-// ahead of the iteration. Their goroutines end with it.
+// If the reader can seek (a file or memory), other goroutines check hashes and records ahead of the
+// iteration. They end with it.
 func (x *RepoReader) Records() iter.Seq2[RepoRecord, error] {
 	return func(yield func(RepoRecord, error) bool) {
 		if x.spent {

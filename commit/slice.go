@@ -9,7 +9,7 @@ import (
 	"github.com/pdskit/pdskit/mst"
 )
 
-// The protocol's limits (Sync specification).
+// Limits of the protocol (Sync specification).
 const (
 	MaxOps    = 200       // operations of one commit
 	MaxRecord = 1_000_000 // bytes of one record
@@ -36,12 +36,11 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// ErrTooLarge says that a commit exceeds a limit of the protocol.
+// ErrTooLarge: a commit exceeds a limit of the protocol.
 var ErrTooLarge = errors.New("commit: too large for one event")
 
-// SetBlocks fills in the event's CAR slice: the commit, what the change made of
-// the tree with its covering proof, and the blocks of the records that its operations
-// create or update. The operations must be set.
+// SetBlocks sets the event's CAR slice: the commit, the new nodes of the tree with the covering
+// proof, and the records that the operations create or update. Ops must be set before.
 func (e *Event) SetBlocks(commit car.Block, change *mst.Change, records []car.Block, lim Limits) error {
 	if change == nil {
 		return errors.New("commit: the blocks of an event need the tree's change")

@@ -16,8 +16,8 @@ import (
 	"github.com/pdskit/pdskit/mst"
 )
 
-// The rules of the Sync specification's message validation checklist, which proofs of records keep
-// too where they apply. A *RuleError wraps one of these, or ErrNoRecord; test with errors.Is.
+// Rules of the Sync specification's message validation checklist. Proofs of records must follow
+// them too where they apply. A *RuleError wraps one of these, or ErrNoRecord; test with errors.Is.
 var (
 	ErrSize         = errors.New("message exceeds a size limit")
 	ErrBlocks       = errors.New("blocks are not a CAR file with the commit as its first root")
@@ -62,25 +62,25 @@ func (e *RuleError) Unwrap() []error {
 	return []error{e.Rule, e.Detail}
 }
 
-// State is what a follower of a repository must remember: the last commit it
-// accepted. The zero State is that of a repository not seen yet.
+// State is what a follower of a repository must remember: the last commit that it accepted. The
+// zero State means that the repository was not seen yet.
 type State struct {
 	Rev  syntax.TID
 	Data cid.Cid
 }
 
-// Verifier checks #commit and #sync messages. It keeps no state of its own, so one serves
-// any number of repositories at once; the messages of one repository must be checked in order. For
-// many messages at once, see [Verifier.CommitAll].
+// Verifier checks #commit and #sync messages. It has no state of its own, so one Verifier serves
+// any number of repositories concurrently. The messages of one repository must be checked in order.
+// To check many messages at once, use [Verifier.CommitAll].
 //
-// It does not check the sender: whether it hosts the account, whether the account is active, and
-// rate limits are up to the caller.
+// It does not check the sender: whether the sender hosts the account, whether the account is
+// active, and rate limits are up to the caller.
 type Verifier struct {
-	// Key returns an account's signing key, or an error that wraps ErrNoKey. With
-	// refresh it must not answer from a cache: it is asked once more that way if a signature
-	// does not verify. Nil: signatures are not checked.
+	// Key returns an account's signing key, or an error that wraps ErrNoKey. If a signature does
+	// not verify, Key is called once more with refresh set; then it must not answer from a cache.
+	// Nil: signatures are not checked.
 	Key func(ctx context.Context, did syntax.DID, refresh bool) (*crypto.PublicKey, error)
-	// Drift is how far a revision may lie in the future. 0: DefaultDrift.
+	// Drift is how far in the future a revision may be. 0: DefaultDrift.
 	Drift time.Duration
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
@@ -88,11 +88,12 @@ type Verifier struct {
 	Limits Limits
 }
 
-// Commit checks a #commit message against the last state of its repository and
-// returns the new one. If the message is valid by itself but does not follow that state
-// (a message was lost), the error wraps ErrOutOfSync and the new state is returned all the same:
-// the repository is to be fetched again. ErrStale is for the caller to ignore.
-// The message's records, by their paths, are in the result.
+// Commit checks a #commit message against the last state of its repository. It returns the new
+// state, and the message's records by their paths.
+//
+// If the message is valid but does not follow that state, because a message was lost, the error
+// wraps ErrOutOfSync. The new state is returned nevertheless; fetch the repository again. Ignore
+// messages with the error ErrStale.
 func (v *Verifier) Commit(ctx context.Context, last State, e *Event) (State, map[string][]byte, error) {
 	fail := func(rule, detail error) (State, map[string][]byte, error) {
 		return last, nil, &RuleError{rule, e.Repo, e.Rev, detail}
@@ -287,9 +288,9 @@ func checkRecord(data []byte) error {
 	return nil
 }
 
-// Sync checks a #sync message and returns the state it announces. If that is the last
-// one known, nothing has changed; if not, the repository is to be fetched again. A
-// revision that is known already with another root is stale too.
+// Sync checks a #sync message and returns the state that it announces. If this equals the last
+// state, nothing has changed. If not, fetch the repository again. A message with the same revision
+// and another root is stale.
 func (v *Verifier) Sync(ctx context.Context, last State, s *Sync) (State, error) {
 	fail := func(rule, detail error) (State, error) {
 		return last, &RuleError{rule, s.DID, s.Rev, detail}

@@ -28,8 +28,8 @@ func (a Algorithm) String() string {
 
 // Errors that callers branch on.
 var (
-	// ErrSignature: the signature is not one of the message by the key. This
-	// includes signatures of the wrong length and those with a high s.
+	// ErrSignature: the signature is not a valid signature of the message by the key. This includes
+	// signatures of the wrong length and those with a high s.
 	ErrSignature = errors.New("crypto: invalid signature")
 	// ErrKey: the bytes or the string are not a key of a supported algorithm.
 	ErrKey = errors.New("crypto: invalid key")

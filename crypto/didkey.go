@@ -15,8 +15,8 @@ var (
 
 const didKeyPrefix = "did:key:"
 
-// Multikey returns the key as it stands in DID documents: "z" and the base58btc
-// of a multicodec prefix and the compressed point.
+// Multikey returns the key in the form of DID documents: "z" and the base58btc encoding of a
+// multicodec prefix and the compressed point.
 func (k *PublicKey) Multikey() string {
 	if !k.valid() {
 		return ""

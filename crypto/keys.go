@@ -15,8 +15,8 @@ import (
 	k256 "github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 )
 
-// PublicKey verifies signatures. It is immutable and safe for concurrent use.
-// Parsing one costs about 12 µs, so keep it rather than its bytes.
+// PublicKey verifies signatures. It is immutable and safe for concurrent use. Parsing one costs
+// about 12 µs, so keep the PublicKey and not its bytes.
 type PublicKey struct {
 	alg        Algorithm
 	compressed [33]byte
@@ -102,10 +102,9 @@ func (k *PublicKey) Verify(msg, sig []byte) error {
 	return nil
 }
 
-// VerifyJWS is Verify for the signature of a JSON Web Signature (ES256K or ES256), where the
-// specifications allow both values of s: that of Verify, and the order of the curve less it. So
-// there are two valid signatures for one message; what must be unique is not to be derived from the
-// signature.
+// VerifyJWS is Verify for the signature of a JSON Web Signature (ES256K or ES256), whose
+// specifications allow a low and a high s. So a message has two valid signatures. Do not derive
+// anything that must be unique from the signature.
 func (k *PublicKey) VerifyJWS(msg, sig []byte) error {
 	if !k.valid() || len(sig) != SignatureLen {
 		return ErrSignature
@@ -216,7 +215,7 @@ func (k *PrivateKey) PublicKey() *PublicKey {
 	return k.pub()
 }
 
-// Sign implements Signer. The context is not used: the key is at hand.
+// Sign implements Signer. It does not use the context.
 func (k *PrivateKey) Sign(_ context.Context, msg []byte) ([]byte, error) {
 	if k == nil || k.k == nil && k.p == nil {
 		return nil, fmt.Errorf("%w: there is none", ErrKey)

@@ -33,11 +33,11 @@ const (
 	keyLegacyP256 = "EcdsaSecp256r1VerificationKey2019"
 )
 
-// Document is a DID document, with those of its parts that the AT Protocol uses;
-// other members are not kept. Specification: DID, DID Documents.
+// Document is a DID document. It has only the members that the AT Protocol uses. Specification:
+// DID, DID Documents.
 type Document struct {
-	// Context is the "@context" of the JSON form. If it is empty, MarshalJSON
-	// writes what the document's keys call for.
+	// Context is the "@context" of the JSON form. If it is empty, MarshalJSON writes the contexts
+	// that the document's keys need.
 	Context             []string
 	ID                  syntax.DID
 	AlsoKnownAs         []string // URIs; a handle is "at://" and the handle
@@ -60,15 +60,14 @@ type Service struct {
 	Endpoint string // empty if it is not a string in the JSON form
 }
 
-// NewVerificationMethod returns the entry of a key with the fragment id, such as
-// SigningKeyID, in the form that new documents use.
+// NewVerificationMethod returns the entry for a key with the fragment id, such as SigningKeyID, in
+// the form for new documents.
 func NewVerificationMethod(did syntax.DID, id string, key *crypto.PublicKey) VerificationMethod {
 	return VerificationMethod{ID: string(did) + "#" + id, Type: keyMultikey, Controller: string(did), PublicKeyMultibase: key.Multikey()}
 }
 
-// Handle returns the handle that the document claims, in lower case: the first
-// "at://" entry with a syntactically valid one. Whether the handle points back is
-// another question: see Resolver.Lookup.
+// Handle returns the handle that the document claims, in lower case: the first valid "at://" entry.
+// It does not check that the handle points back: see [Resolver.Lookup].
 func (d *Document) Handle() (syntax.Handle, bool) {
 	for _, uri := range d.AlsoKnownAs {
 		if name, ok := strings.CutPrefix(uri, "at://"); ok {
@@ -80,12 +79,12 @@ func (d *Document) Handle() (syntax.Handle, bool) {
 	return "", false
 }
 
-// SigningKey returns the key that signs the account's repository: the first valid
-// one with the fragment "#atproto". Its error is ErrDocument if there is none.
+// SigningKey returns the key that signs the account's repository: the first valid key with the
+// fragment "#atproto". If there is none, the error is ErrDocument.
 func (d *Document) SigningKey() (*crypto.PublicKey, error) { return d.Key(SigningKeyID) }
 
-// Key returns the first valid key with a fragment, such as "atproto_label",
-// under the control of the document's own DID, or ErrDocument.
+// Key returns the first valid key with a fragment, such as "atproto_label", whose controller is the
+// document's own DID. If there is none, the error is ErrDocument.
 func (d *Document) Key(id string) (*crypto.PublicKey, error) {
 	var reason error
 	for _, m := range d.VerificationMethods {
@@ -104,7 +103,7 @@ func (d *Document) Key(id string) (*crypto.PublicKey, error) {
 	return nil, fmt.Errorf("%w: %s has no key #%s", ErrDocument, d.ID, id)
 }
 
-// PublicKey returns the key, in the present form or one of the two legacy forms.
+// PublicKey returns the key. It accepts the present form and two legacy forms.
 func (m VerificationMethod) PublicKey() (*crypto.PublicKey, error) {
 	switch m.Type {
 	case keyMultikey:
@@ -131,9 +130,9 @@ func parseLegacyKey(alg crypto.Algorithm, multibase string) (*crypto.PublicKey, 
 	return crypto.ParsePublicKey(alg, b)
 }
 
-// PDS returns the address of the server that hosts the account: scheme, host and
-// optional port, without a slash at the end. As with all of a document, a stranger
-// wrote it: requests there are for a client like that of package safehttp.
+// PDS returns the URL of the server that hosts the account: scheme, host and optional port, without
+// a trailing slash. It is untrusted: make requests to it with a client like that of package
+// safehttp.
 func (d *Document) PDS() (string, bool) {
 	endpoint, ok := d.Service(PDSID, PDSType)
 	if !ok {
@@ -145,10 +144,9 @@ func (d *Document) PDS() (string, bool) {
 	return endpoint, true
 }
 
-// Service returns the endpoint of the first service with a fragment, such as
-// "bsky_fg", and a type; an empty type means any. Only http and https URLs with a
-// host, and without user, query and fragment, are returned, without a slash at
-// the end.
+// Service returns the endpoint of the first service with a fragment, such as "bsky_fg", and a type;
+// an empty type means any. The endpoint is an http or https URL with a host, without user, query,
+// fragment and trailing slash; others are ignored.
 func (d *Document) Service(id, typ string) (string, bool) {
 	for _, s := range d.Services {
 		if d.isFragment(s.ID, id) && (typ == "" || s.Type == typ) {
@@ -255,10 +253,9 @@ func (d *Document) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// ParseDocument reads a DID document from JSON. It is tolerant of members and
-// entries that the AT Protocol does not use, and strict about sizes and about the
-// types of what it uses. The result has whatever ID the document gives itself:
-// compare it with what was asked for. Errors are ErrTooLarge and ErrDocument.
+// ParseDocument reads a DID document from JSON. It ignores members and entries that the AT Protocol
+// does not use, and is strict about sizes and about the types of those it uses. It does not check
+// the document's ID: compare it with the requested DID. Errors are ErrTooLarge and ErrDocument.
 func ParseDocument(b []byte) (*Document, error) {
 	if len(b) > MaxDocumentSize {
 		return nil, fmt.Errorf("%w: DID document of %d bytes", ErrTooLarge, len(b))

@@ -22,9 +22,9 @@ const DefaultDNSOverHTTPS = "https://cloudflare-dns.com/dns-query"
 // maxDNSMessage bounds an answer, in bytes, as DNS itself does.
 const maxDNSMessage = 64 << 10
 
-// DNSOverHTTPS looks up TXT records by HTTPS (RFC 8484), where there are no sockets for DNS, as in
-// a Cloudflare Worker. Its zero value is ready to use, and it is safe for concurrent use. What the
-// server says is believed, as that of a system's resolver is.
+// DNSOverHTTPS looks up TXT records by HTTPS (RFC 8484), for platforms without sockets for DNS,
+// such as a Cloudflare Worker. The zero value is ready to use. It is safe for concurrent use. The
+// server is trusted, like a system's resolver.
 type DNSOverHTTPS struct {
 	// URL is the server's address. Empty: [DefaultDNSOverHTTPS].
 	URL string
@@ -35,8 +35,8 @@ type DNSOverHTTPS struct {
 // dohClient is the client of the zero value.
 var dohClient = safehttp.NewClient(safehttp.Config{Timeout: 5 * time.Second, MaxBody: maxDNSMessage})
 
-// LookupTXT returns the TXT records of a name, in the order of the answer. Its errors are a
-// *net.DNSError or one of the request.
+// LookupTXT returns the TXT records of a name, in the order of the response. Errors are a
+// *net.DNSError or those of the request.
 func (d *DNSOverHTTPS) LookupTXT(ctx context.Context, name string) ([]string, error) {
 	failed := func(text string, missing bool) error {
 		return &net.DNSError{Err: text, Name: name, Server: cmp.Or(d.URL, DefaultDNSOverHTTPS), IsNotFound: missing, IsTemporary: !missing}

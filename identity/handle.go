@@ -43,19 +43,17 @@ func lookupHandle(ctx context.Context, dns DNS, client *http.Client, h syntax.Ha
 	return "", &HandleError{Handle: h, DNS: dnsErr, HTTPS: res.err}
 }
 
-// HandleError says why neither way of resolving a handle gave a DID. With errors.Is
-// it is ErrUnavailable if one of the two may succeed later, else ErrNotFound.
+// HandleError says why both ways of resolving a handle failed. It matches ErrUnavailable if one of
+// them may succeed later, else ErrNotFound.
 type HandleError struct {
 	Handle     syntax.Handle
 	DNS, HTTPS error
 }
 
-// Error implements error.
 func (e *HandleError) Error() string {
 	return fmt.Sprintf("identity: handle %s: by DNS: %v; by HTTPS: %v", e.Handle, e.DNS, e.HTTPS)
 }
 
-// Is implements the protocol of errors.Is.
 func (e *HandleError) Is(target error) bool {
 	if errors.Is(e.DNS, ErrUnavailable) || errors.Is(e.HTTPS, ErrUnavailable) {
 		return target == ErrUnavailable

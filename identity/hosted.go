@@ -6,9 +6,8 @@ import (
 	"strings"
 )
 
-// HostedAt reports whether the document names the server with the given address
-// ("https://pds.example.com") as that of the account. Case, and the port if it is the scheme's
-// default, make no difference.
+// HostedAt reports whether the document names the server at address ("https://pds.example.com") as
+// the account's PDS. It ignores case, and the scheme's default port.
 func (d *Document) HostedAt(address string) bool {
 	endpoint, ok := d.PDS()
 	return ok && origin(endpoint) == origin(address)

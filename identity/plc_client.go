@@ -24,35 +24,33 @@ const (
 	maxPLCLog    = 16 << 20
 )
 
-// PLCClient talks to a did:plc directory. Its zero value talks to the public one.
-// It is safe for concurrent use.
+// PLCClient is a client of a did:plc directory. The zero value uses the public one. It is safe for
+// concurrent use.
 //
-// The directory is one that the operator chose, so by default its address may be a
-// private one. Redirects are not followed.
+// The operator chooses the directory, so by default its address may be private. Redirects are not
+// followed.
 type PLCClient struct {
-	// URL of the directory, without a path; default DefaultPLC.
+	// URL is the URL of the directory, without a path; default DefaultPLC.
 	URL string
-	// HTTP makes the requests; default: a client with a time limit of 10 seconds.
+	// HTTP makes the requests; default: a client with a timeout of 10 seconds.
 	HTTP *http.Client
-	// Verify makes Resolve, Data and Last fetch the audit log and check all of it, rather
-	// than believe the directory's summary. It costs a larger answer and, for each
-	// operation, the verification of a signature.
+	// Verify makes Resolve, Data and Last fetch and verify the whole audit log, instead of trusting
+	// the directory's summary. This costs a larger response, and one signature verification for
+	// each operation.
 	Verify bool
 }
 
-// PLCError is an answer of a directory that is not a success. With errors.Is it is
-// ErrNotFound, ErrTombstoned, ErrOperation (refused as invalid) or ErrUnavailable.
+// PLCError is an error response of a directory. It matches ErrNotFound, ErrTombstoned, ErrOperation
+// (refused as invalid) or ErrUnavailable.
 type PLCError struct {
 	Status  int    // HTTP status
 	Message string // from the directory; at most 1024 bytes
 }
 
-// Error implements error.
 func (e *PLCError) Error() string {
 	return fmt.Sprintf("identity: PLC directory answers %d: %s", e.Status, e.Message)
 }
 
-// Is implements the protocol of errors.Is.
 func (e *PLCError) Is(target error) bool {
 	switch e.Status {
 	case http.StatusGone:
@@ -69,9 +67,9 @@ func (e *PLCError) Is(target error) bool {
 	return target == ErrUnavailable
 }
 
-// Resolve returns the DID document of a did:plc. Errors are ErrInvalid,
-// ErrNotFound, ErrTombstoned, ErrUnavailable, ErrTooLarge, ErrDocument and
-// ErrMismatch; with Verify, also those of ValidatePLCLog.
+// Resolve returns the DID document of a did:plc. Errors are ErrInvalid, ErrNotFound, ErrTombstoned,
+// ErrUnavailable, ErrTooLarge, ErrDocument and ErrMismatch. With Verify they include those of
+// ValidatePLCLog.
 func (c *PLCClient) Resolve(ctx context.Context, did syntax.DID) (*Document, error) {
 	if c.Verify {
 		d, err := c.Data(ctx, did)
@@ -127,15 +125,15 @@ func (c *PLCClient) Log(ctx context.Context, did syntax.DID) (list []*PLCOperati
 	return list, nil
 }
 
-// AuditLog returns all operations of a did:plc, oldest first, nullified ones
-// included. They are not checked: see ValidatePLCLog.
+// AuditLog returns all operations of a did:plc, oldest first, including nullified ones. It does not
+// check them: see ValidatePLCLog.
 func (c *PLCClient) AuditLog(ctx context.Context, did syntax.DID) (list []PLCLogEntry, err error) {
 	err = c.getJSON(ctx, did, "/log/audit", maxPLCLog, &list)
 	return list, err
 }
 
-// Last returns the last valid operation of a did:plc: the one that the next operation follows (see
-// PLCOperation.Next). It may be a tombstone. Its errors are those of Resolve.
+// Last returns the last valid operation of a did:plc, which the next operation must follow (see
+// PLCOperation.Next). It may be a tombstone. Errors are those of Resolve.
 func (c *PLCClient) Last(ctx context.Context, did syntax.DID) (*PLCOperation, error) {
 	if c.Verify {
 		log, err := c.validLog(ctx, did)

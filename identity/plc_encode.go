@@ -13,13 +13,13 @@ import (
 	"github.com/pdskit/pdskit/lexicon/data"
 )
 
-// Limits of operations that are read. A directory may accept less.
+// Limits on operations that are read. A directory may accept less.
 const (
-	// MaxPLCOperation is the greatest length of an operation in DAG-CBOR, in bytes.
-	// Specification: did:plc, Operation Serialization, Signing, and Validation.
+	// MaxPLCOperation is the maximum size of an operation in DAG-CBOR, in bytes. Specification:
+	// did:plc, Operation Serialization, Signing, and Validation.
 	MaxPLCOperation = 7500
-	// MaxPLCRotationKeys is how many rotation keys an operation may have. Some have
-	// none: after them, nothing can follow.
+	// MaxPLCRotationKeys is the maximum number of rotation keys of an operation. Some have none; no
+	// operation can follow them.
 	MaxPLCRotationKeys = 32
 )
 
@@ -31,7 +31,7 @@ func (op *PLCOperation) Bytes() ([]byte, error) {
 	return op.encode(true)
 }
 
-// CID returns the CID of the signed operation, as the next one's Prev names it.
+// CID returns the CID of the signed operation. The next operation has it as Prev.
 func (op *PLCOperation) CID() (string, error) {
 	digest, err := op.digest()
 	if err != nil {
@@ -161,9 +161,8 @@ func (op *PLCOperation) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// ParsePLCOperation reads an operation from JSON. It accepts exactly the members
-// that the operation's type has, each once, all of them present; only "sig" may be
-// missing, in an unsigned operation. Its error is ErrOperation.
+// ParsePLCOperation reads an operation from JSON. It must have exactly the members of its type,
+// each once. Only "sig" may be missing, in an unsigned operation. The error is ErrOperation.
 func ParsePLCOperation(b []byte) (*PLCOperation, error) {
 	v, err := data.FromJSON(b, data.Limits{Bytes: 8 * MaxPLCOperation, Depth: 4, Items: MaxPLCOperation})
 	if err != nil {

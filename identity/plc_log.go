@@ -17,11 +17,11 @@ const (
 	// PLCRecoveryWindow is how long after an operation a rotation key of higher
 	// authority may nullify it. Specification: did:plc, Key Rotation & Account Recovery.
 	PLCRecoveryWindow = 72 * time.Hour
-	// MaxPLCLog is how many operations a log may have, nullified ones included.
+	// MaxPLCLog is the maximum number of operations in a log, including nullified ones.
 	MaxPLCLog = 4096
 )
 
-// PLCData is the state of a did:plc, in the form in which directories serve it.
+// PLCData is the state of a did:plc, in the form that directories serve.
 type PLCData struct {
 	DID                 syntax.DID            `json:"did"`
 	RotationKeys        []string              `json:"rotationKeys"`
@@ -30,8 +30,8 @@ type PLCData struct {
 	Services            map[string]PLCService `json:"services"`
 }
 
-// Document returns the DID document of a state. Entries are in the order of
-// DAG-CBOR: by the length of their fragment, then bytes.
+// Document returns the DID document of the state. Entries are in the order of DAG-CBOR: by the
+// length of their fragments, then by bytes.
 func (d *PLCData) Document() *Document {
 	doc := &Document{ID: d.DID, AlsoKnownAs: slices.Clone(d.AlsoKnownAs)}
 	for _, id := range canonicalKeys(d.VerificationMethods) {
@@ -46,7 +46,7 @@ func (d *PLCData) Document() *Document {
 	return doc
 }
 
-// PLCLogEntry is an operation as a directory keeps it.
+// PLCLogEntry is an operation with a directory's metadata.
 type PLCLogEntry struct {
 	DID       syntax.DID
 	Operation *PLCOperation
@@ -81,9 +81,8 @@ func (e *PLCLogEntry) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// PLCLog is the history of one did:plc. It starts empty and accepts operations
-// that the rules of the method permit, and no others: a directory and those who
-// check one apply the same code. It is not safe for concurrent use.
+// PLCLog is the history of one did:plc. It starts empty and accepts exactly the operations that the
+// method permits. Directories and verifiers use the same code. It is not safe for concurrent use.
 type PLCLog struct {
 	did     syntax.DID
 	entries []PLCLogEntry
@@ -99,12 +98,11 @@ type PLCLog struct {
 // NewPLCLog returns the empty log of a DID.
 func NewPLCLog(did syntax.DID) *PLCLog { return &PLCLog{did: did} }
 
-// ValidatePLCLog checks a whole audit log, oldest entry first: that the DID is the
-// hash of the first operation, that every operation follows from an earlier one
-// and was signed with the authority to do so, that recoveries came in time, and
-// that CIDs, times and nullified marks are what they must be. So all that is taken
-// on trust from the directory is the times, and that nothing was left out at the
-// end. A log has at most MaxPLCLog entries.
+// ValidatePLCLog checks a whole audit log, oldest entry first: the DID is the hash of the first
+// operation; every operation follows an earlier one and is signed with sufficient authority;
+// recoveries came in time; CIDs, times and nullified marks are consistent. Only two things remain
+// on trust from the directory: the times, and that no operations are missing at the end. A log has
+// at most MaxPLCLog entries.
 func ValidatePLCLog(did syntax.DID, entries []PLCLogEntry) (*PLCLog, error) {
 	if len(entries) == 0 {
 		return nil, fmt.Errorf("%w: %s: no operations", ErrLog, did)
@@ -129,12 +127,11 @@ func ValidatePLCLog(did syntax.DID, entries []PLCLogEntry) (*PLCLog, error) {
 	return log, nil
 }
 
-// Append adds an operation that arrived at a time, if it is permitted, and returns
-// the CIDs of the operations that it nullifies. A log that refuses an operation is
-// unchanged. The log keeps the operation, which must not be changed afterwards.
+// Append adds an operation that arrived at a given time, if it is permitted, and returns the CIDs
+// of the operations that it nullifies. After an error the log is unchanged. The log keeps the
+// operation, so do not change it afterwards.
 //
-// Errors are ErrOperation, ErrSignature, ErrOrder, ErrLateRecovery, ErrGenesis and
-// ErrTooLarge.
+// Errors are ErrOperation, ErrSignature, ErrOrder, ErrLateRecovery, ErrGenesis and ErrTooLarge.
 func (l *PLCLog) Append(op *PLCOperation, at time.Time) (nullified []string, err error) {
 	if len(l.entries) >= MaxPLCLog {
 		return nil, fmt.Errorf("%w: PLC log of more than %d operations", ErrTooLarge, MaxPLCLog)
@@ -233,13 +230,13 @@ func (l *PLCLog) parseKey(s string) (*crypto.PublicKey, error) {
 	return key, nil
 }
 
-// Clone returns a copy. The operations in it are shared.
+// Clone returns a copy that shares the operations.
 func (l *PLCLog) Clone() *PLCLog {
 	return &PLCLog{did: l.did, entries: slices.Clone(l.entries), signers: slices.Clone(l.signers),
 		valid: slices.Clone(l.valid), keys: maps.Clone(l.keys)}
 }
 
-// Len returns the number of operations, nullified ones included.
+// Len returns the number of operations, including nullified ones.
 func (l *PLCLog) Len() int { return len(l.entries) }
 
 // Entry returns the i-th operation, from 0, oldest first.
@@ -248,10 +245,10 @@ func (l *PLCLog) Entry(i int) PLCLogEntry { return l.entries[i] }
 // DID returns the DID whose log this is.
 func (l *PLCLog) DID() syntax.DID { return l.did }
 
-// Entries returns all operations, oldest first, nullified ones included.
+// Entries returns all operations, oldest first, including nullified ones.
 func (l *PLCLog) Entries() []PLCLogEntry { return slices.Clone(l.entries) }
 
-// Operations returns the operations that are valid now, oldest first.
+// Operations returns the operations that are valid at present, oldest first.
 func (l *PLCLog) Operations() []*PLCOperation {
 	list := make([]*PLCOperation, 0, len(l.valid))
 	for _, i := range l.valid {
@@ -260,8 +257,7 @@ func (l *PLCLog) Operations() []*PLCOperation {
 	return list
 }
 
-// Last returns the operation that brought about the present state; nil if the log
-// is empty.
+// Last returns the last valid operation, or nil if the log is empty.
 func (l *PLCLog) Last() *PLCOperation {
 	if len(l.valid) == 0 {
 		return nil
@@ -269,8 +265,7 @@ func (l *PLCLog) Last() *PLCOperation {
 	return l.entries[l.valid[len(l.valid)-1]].Operation
 }
 
-// Data returns the present state, or ErrTombstoned, or ErrNotFound if the log is
-// empty.
+// Data returns the present state. The error is ErrTombstoned, or ErrNotFound if the log is empty.
 func (l *PLCLog) Data() (*PLCData, error) {
 	last := l.Last()
 	if last == nil {

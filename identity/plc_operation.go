@@ -20,13 +20,12 @@ const (
 	PLCCreate    = "create"        // a creation, in the legacy form
 )
 
-// PLCOperation is one operation of a did:plc: the whole state of the DID that it
-// brings about, a reference to the operation before it, and a signature by one of
-// the rotation keys of the state before. Specification: did:plc, Operation
-// Serialization, Signing, and Validation.
+// PLCOperation is one operation of a did:plc: the complete new state of the DID, a reference to the
+// previous operation, and a signature by one of the rotation keys of the previous state.
+// Specification: did:plc, Operation Serialization, Signing, and Validation.
 //
-// Which fields count depends on Type. Operations are signed and hashed in DAG-CBOR. It has one
-// encoding for each value, so operations that are read from JSON keep their CIDs.
+// Type determines which fields are used. Operations are signed and hashed in DAG-CBOR, which has
+// one encoding for each value. So operations that are read from JSON keep their CIDs.
 type PLCOperation struct {
 	Type string // PLCUpdate, PLCTombstone or PLCCreate
 	Prev string // CID of the operation before; empty in a genesis operation
@@ -38,18 +37,17 @@ type PLCOperation struct {
 	AlsoKnownAs         []string          // URIs: "at://" and the handle
 	Services            map[string]PLCService
 
-	// Legacy holds the fields of PLCCreate; nil otherwise.
+	// Legacy has the fields of PLCCreate; nil otherwise.
 	Legacy *PLCLegacy
 }
 
-// PLCService is an entry of PLCOperation.Services, whose keys are fragments, such
-// as PDSID.
+// PLCService is an entry of PLCOperation.Services, whose keys are fragments such as PDSID.
 type PLCService struct {
 	Type     string `json:"type"`
 	Endpoint string `json:"endpoint"`
 }
 
-// PLCLegacy is what an operation of type PLCCreate holds.
+// PLCLegacy has the fields of an operation of type PLCCreate.
 type PLCLegacy struct {
 	SigningKey  string // did:key; also the rotation key of lower authority
 	RecoveryKey string // did:key; the rotation key of higher authority
@@ -57,8 +55,8 @@ type PLCLegacy struct {
 	Service     string // URL or host name of the PDS
 }
 
-// NewPLCOperation returns an unsigned genesis operation for an account of the AT
-// Protocol. The rotation keys are in descending authority; one of them must sign.
+// NewPLCOperation returns an unsigned genesis operation for an AT Protocol account. The rotation
+// keys are in descending authority; one of them must sign it.
 func NewPLCOperation(handle syntax.Handle, pds string, signingKey *crypto.PublicKey, rotationKeys ...*crypto.PublicKey) *PLCOperation {
 	op := &PLCOperation{Type: PLCUpdate}
 	for _, key := range rotationKeys {
@@ -70,7 +68,7 @@ func NewPLCOperation(handle syntax.Handle, pds string, signingKey *crypto.Public
 	return op
 }
 
-// SetHandle replaces the first handle of the operation, or puts one in front.
+// SetHandle replaces the first handle of the operation, or inserts one.
 func (op *PLCOperation) SetHandle(h syntax.Handle) {
 	uri := "at://" + string(h.Normalize())
 	i := slices.IndexFunc(op.AlsoKnownAs, func(s string) bool { return strings.HasPrefix(s, "at://") })
@@ -81,7 +79,7 @@ func (op *PLCOperation) SetHandle(h syntax.Handle) {
 	}
 }
 
-// SetPDS sets the address of the account's server, such as "https://pds.example.com".
+// SetPDS sets the URL of the account's server, such as "https://pds.example.com".
 func (op *PLCOperation) SetPDS(url string) {
 	if op.Services == nil {
 		op.Services = map[string]PLCService{}
@@ -97,9 +95,9 @@ func (op *PLCOperation) SetSigningKey(key *crypto.PublicKey) {
 	op.VerificationMethods[SigningKeyID] = key.DIDKey()
 }
 
-// Next returns an unsigned operation that follows op, with the same state, ready
-// to be changed and signed. An operation of legacy form is followed by one of the
-// present form. Nothing follows a tombstone: the error is ErrOrder and ErrTombstoned.
+// Next returns an unsigned operation that follows op, with the same state, ready to be changed and
+// signed. After a legacy operation it has the present form. Nothing can follow a tombstone: the
+// error is ErrOrder and ErrTombstoned.
 func (op *PLCOperation) Next() (*PLCOperation, error) {
 	if op.Type == PLCTombstone {
 		return nil, fmt.Errorf("%w: nothing follows it (%w)", ErrTombstoned, ErrOrder)
@@ -149,8 +147,7 @@ func (op *PLCOperation) normalized() PLCOperation {
 	}
 }
 
-// Data returns the state that the operation brings about, of the DID given. The
-// error is ErrTombstoned for a tombstone.
+// Data returns the state of a DID after the operation. For a tombstone, the error is ErrTombstoned.
 func (op *PLCOperation) Data(did syntax.DID) (*PLCData, error) {
 	if op.Type == PLCTombstone {
 		return nil, fmt.Errorf("%w: %s", ErrTombstoned, did)
@@ -163,8 +160,8 @@ func (op *PLCOperation) Data(did syntax.DID) (*PLCData, error) {
 		AlsoKnownAs: n.AlsoKnownAs, Services: n.Services}, nil
 }
 
-// Sign signs the operation. The signer's key must be one of the rotation keys of
-// the operation before it, or of its own if it is a genesis operation.
+// Sign signs the operation. The signer's key must be a rotation key of the previous operation, or
+// of op itself if it is a genesis operation.
 func (op *PLCOperation) Sign(ctx context.Context, signer crypto.Signer) error {
 	if signer == nil {
 		return fmt.Errorf("%w: there is no signer", ErrOperation)
@@ -181,9 +178,8 @@ func (op *PLCOperation) Sign(ctx context.Context, signer crypto.Signer) error {
 	return nil
 }
 
-// Verify checks the operation's signature and returns which of the rotation keys
-// made it: the index of the first that matches. Keys of unsupported types match
-// nothing. Errors are ErrSignature and ErrOperation.
+// Verify checks the operation's signature, and returns the index of the first of the rotation keys
+// that made it. Keys of unsupported types never match. Errors are ErrSignature and ErrOperation.
 func (op *PLCOperation) Verify(rotationKeys []string) (int, error) {
 	return op.verify(rotationKeys, crypto.ParseDIDKey)
 }

@@ -11,12 +11,11 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// ErrRotationKey: none of the keys is a rotation key of the DID, so that they cannot sign for it.
+// ErrRotationKey: none of the given keys is a rotation key of the DID, so they cannot sign for it.
 var ErrRotationKey = errors.New("identity: not a rotation key of the DID")
 
-// PLCDirectory is a did:plc directory that can be written to: a [PLCClient], or what stands in for
-// one. It must be safe for concurrent use, and return errors of this package with the meaning that
-// they have for PLCClient.
+// PLCDirectory is a did:plc directory that can be written: a [PLCClient] or a substitute. It must
+// be safe for concurrent use, and return this package's errors with the same meaning as PLCClient.
 type PLCDirectory interface {
 	// Last returns the last valid operation of a DID.
 	Last(ctx context.Context, did syntax.DID) (*PLCOperation, error)
@@ -26,10 +25,11 @@ type PLCDirectory interface {
 
 var _ PLCDirectory = (*PLCClient)(nil)
 
-// SubmitPLC sends a signed operation to a directory. It may be sent again: an operation that is the
-// DID's last one already is a success. So is one whose answer was lost, if the directory can be
-// asked and has it. If it cannot, the error is [ErrUnavailable], and the operation may have been
-// accepted nevertheless. A refusal is [ErrOperation].
+// SubmitPLC sends a signed operation to a directory. It is idempotent: if the operation is already
+// the DID's last one, SubmitPLC succeeds. If the response is lost, SubmitPLC asks the directory
+// whether it has the operation. If the directory does not answer, the error is [ErrUnavailable],
+// and the operation may have been accepted. If the directory refuses the operation, the error is
+// [ErrOperation].
 func SubmitPLC(ctx context.Context, plc PLCDirectory, did syntax.DID, op *PLCOperation) error {
 	err := plc.Submit(ctx, did, op)
 	if op == nil || !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrOperation) {
@@ -49,19 +49,19 @@ func SubmitPLC(ctx context.Context, plc PLCDirectory, did syntax.DID, op *PLCOpe
 // rotateTries bounds how often Rotate begins again because somebody else was faster.
 const rotateTries = 3
 
-// Rotate changes a did:plc: its handle, server, signing key or rotation keys. It asks the directory
-// for the last operation and gives change one that follows it, with the same state. What change
-// makes of it is checked as the directory would, signed with the one of the keys that has most
-// authority over the DID, and sent. Rotate returns when the directory has it, and reports whether
-// it did anything: a change that changes nothing is not sent, and needs no key.
+// Rotate changes a did:plc: its handle, server, signing key or rotation keys. It fetches the last
+// operation from the directory, and calls change with an operation that follows it and has the same
+// state. It validates the changed operation as the directory would, signs it with the key of the
+// highest authority among keys, and sends it. Rotate returns when the directory has the operation,
+// and reports whether it sent one. An operation that changes nothing is not sent and needs no key.
 //
-// If somebody else changes the DID at the same moment, Rotate begins again from what they made of
-// it: change may be called more than once. An answer that is lost does not leave open whether the
-// operation was accepted: see [SubmitPLC].
+// If somebody else changes the DID concurrently, Rotate begins again from the new state, so change
+// may be called more than once. If a response is lost, Rotate finds out whether the operation was
+// accepted: see [SubmitPLC].
 //
 // Errors are those of change, [ErrRotationKey], [ErrOperation] for a state that no directory
-// accepts, [ErrTombstoned], and those of [SubmitPLC]. After [ErrUnavailable] the same call
-// may be made again: it does nothing if the first one took effect.
+// accepts, [ErrTombstoned], and those of [SubmitPLC]. After [ErrUnavailable], make the same call
+// again: it does nothing if the first one took effect.
 func Rotate(ctx context.Context, plc PLCDirectory, did syntax.DID, change func(op *PLCOperation) error, keys ...crypto.Signer) (changed bool, err error) {
 	for try := 1; ; try++ {
 		last, err := plc.Last(ctx, did)
@@ -95,8 +95,8 @@ func Rotate(ctx context.Context, plc PLCDirectory, did syntax.DID, change func(o
 	}
 }
 
-// SignRotation returns the operation that [Rotate] would send, signed, for somebody else to send.
-// It is signed also if it changes nothing. Errors are those of Rotate.
+// SignRotation returns the signed operation that [Rotate] would send, for somebody else to send. It
+// signs the operation even if that changes nothing. Errors are those of Rotate.
 func SignRotation(ctx context.Context, plc PLCDirectory, did syntax.DID, change func(op *PLCOperation) error, keys ...crypto.Signer) (*PLCOperation, error) {
 	last, err := plc.Last(ctx, did)
 	if err != nil {
@@ -147,9 +147,9 @@ func (op *PLCOperation) signAfter(ctx context.Context, last *PLCOperation, keys 
 	return fmt.Errorf("%w: none of %d keys", ErrRotationKey, len(keys))
 }
 
-// ReplaceRotationKeys puts a rotation key in the place of the first one that is among others, and
-// removes the rest of others. All further rotation keys stay where they are. It reports whether one
-// of others was there.
+// ReplaceRotationKeys replaces the first rotation key that is in from with the key to, and removes
+// the other keys in from. All other rotation keys keep their order. It reports whether a key in
+// from was found.
 func (op *PLCOperation) ReplaceRotationKeys(to *crypto.PublicKey, from ...*crypto.PublicKey) (found bool) {
 	var keys []string
 	for _, key := range op.RotationKeys {

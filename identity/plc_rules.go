@@ -11,8 +11,8 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Limits of new operations: those of the specification and of the public directory, whichever is
-// narrower. Operations that a directory accepted in the past may go beyond.
+// Limits on new operations: those of the specification or of the public directory, whichever is
+// stricter. Operations that a directory accepted in the past may exceed them.
 const (
 	newPLCBytes        = 4000 // of DAG-CBOR, with the signature
 	newPLCRotationKeys = 5
@@ -27,12 +27,11 @@ const (
 	plcSigBytes = 4 + 2 + 86
 )
 
-// Validate checks that a directory would accept the operation as a new one, as far as its content
-// says so: 1 to 5 rotation keys of types that can sign, each once; verification methods that are
-// did:keys, of a supported type for the account's signing key; well-formed handles and service
-// endpoints; sizes. The operation may be unsigned. Validate does not check the signature, nor
-// whether the operation follows from the one before it: [PLCLog] does. The error is ErrOperation,
-// and says what is wrong.
+// Validate checks that a directory would accept the operation's content in a new operation: 1 to 5
+// distinct rotation keys of types that can sign; verification methods that are did:keys, with a
+// supported type for the account's signing key; well-formed handles and service endpoints; sizes.
+// The operation may be unsigned. Validate does not check the signature, or whether the operation
+// follows the one before it: [PLCLog] does. The error is ErrOperation with the reason.
 func (op *PLCOperation) Validate() error {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%w: %s", ErrOperation, fmt.Sprintf(format, args...))

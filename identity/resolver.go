@@ -15,62 +15,60 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Identity is what is known of an account.
+// Identity is the resolved identity of an account.
 type Identity struct {
 	DID syntax.DID
-	// Handle is the handle that the document claims, in lower case, if that handle
-	// points back at the DID; otherwise syntax.InvalidHandle.
+	// Handle is the handle that the document claims, in lower case, if it points back to the DID;
+	// otherwise syntax.InvalidHandle.
 	Handle syntax.Handle
-	// HandleErr says why Handle is invalid: ErrMismatch (the handle is another
-	// account's, or the document does not claim it), or an error of ResolveHandle.
+	// HandleErr is the reason why Handle is invalid: ErrMismatch (the handle points to another DID,
+	// or the document does not claim it), or an error of ResolveHandle.
 	HandleErr error
 	Document  *Document // shared: not to be changed
 }
 
-// Directory resolves did:plc; *PLCClient is one. Errors must be those of
-// PLCClient.Resolve.
+// Directory resolves did:plc; *PLCClient implements it. Errors must be those of PLCClient.Resolve.
 type Directory interface {
 	Resolve(ctx context.Context, did syntax.DID) (*Document, error)
 }
 
-// DNS looks up TXT records; *net.Resolver is one. A name without records gives a
-// *net.DNSError that says so.
+// DNS looks up TXT records; *net.Resolver implements it. A name without records gives a
+// *net.DNSError with IsNotFound.
 type DNS interface {
 	LookupTXT(ctx context.Context, name string) ([]string, error)
 }
 
-// Resolver resolves DIDs and handles, and caches the results. Its zero value is
-// ready to use. It is safe for concurrent use; its fields must not be changed after
-// the first use, nor the Resolver copied.
+// Resolver resolves DIDs and handles, and caches the results. The zero value is ready to use. It is
+// safe for concurrent use. Do not copy it, or change its fields after the first use.
 //
-// If a result cannot be refreshed because the network or the other side fails, the old one is
-// served for up to StaleFor more. "Not found" and "tombstoned" are final and replace it. Concurrent
-// requests for the same identifier share one resolution.
+// If a result cannot be refreshed because of a failure of the network or the other side, the old
+// result is used for up to StaleFor more. "Not found" and "tombstoned" are not failures: they
+// replace the old result. Concurrent requests for the same identifier share one resolution.
 type Resolver struct {
-	// PLC resolves did:plc; default: the public directory, which is believed.
+	// PLC resolves did:plc; default: the public directory, without verification of its log.
 	PLC Directory
 	// HTTP fetches did:web documents and the HTTPS records of handles; default: the
 	// client of safehttp.NewClient. Any other should be as careful.
 	HTTP *http.Client
-	// DNS looks up the TXT records of handles; default: the system's resolver, or where there are
-	// no sockets, as in WebAssembly, DNSOverHTTPS.
+	// DNS looks up the TXT records of handles; default: the system's resolver, or DNSOverHTTPS on
+	// WebAssembly.
 	DNS DNS
-	// Development allows what is allowed on a developer's machine only: did:web of
-	// localhost, with or without a port, by plain HTTP; handles under ".test"; and,
-	// unless HTTP is set, connections to private addresses.
+	// Development allows what is safe only on a developer's machine: did:web of localhost, with or
+	// without a port, by plain HTTP; handles under ".test"; and, unless HTTP is set, connections to
+	// private addresses.
 	Development bool
 
-	// TTL is how long a result is believed; default 1 hour.
+	// TTL is how long a result is fresh; default 1 hour.
 	TTL time.Duration
-	// StaleFor is how long after TTL a result is served while it cannot be refreshed;
-	// default 23 hours, negative: not at all.
+	// StaleFor is how long after TTL a result is used if it cannot be refreshed; default 23 hours;
+	// negative: not at all.
 	StaleFor time.Duration
-	// NegativeTTL is how long a failure is believed; default 30 seconds.
+	// NegativeTTL is how long a failure is cached; default 30 seconds.
 	NegativeTTL time.Duration
-	// Timeout limits one resolution; default 5 seconds.
+	// Timeout bounds one resolution; default 5 seconds.
 	Timeout time.Duration
-	// MaxEntries bounds the cache of documents and that of handles, each; default
-	// 10,000, on WebAssembly 1,000. A document of more than 4 KiB counts as several entries.
+	// MaxEntries bounds the cache of documents and the cache of handles, each; default 10,000, or
+	// 1,000 on WebAssembly. A document of more than 4 KiB counts as several entries.
 	MaxEntries int
 	// Now is the clock; default time.Now.
 	Now func() time.Time
@@ -150,9 +148,9 @@ func load[V any](f func(context.Context) (V, error)) loadcache.Load[V] {
 	return func(ctx context.Context, _ V, _ bool) (V, error) { return f(ctx) }
 }
 
-// ResolveDID returns the document of a DID, which is shared and must not be
-// changed. Errors are ErrInvalid, ErrMethod, ErrNotFound, ErrTombstoned,
-// ErrUnavailable, ErrTooLarge, ErrDocument, ErrMismatch and ErrAddress.
+// ResolveDID returns the document of a DID. The document is shared and must not be changed. Errors
+// are ErrInvalid, ErrMethod, ErrNotFound, ErrTombstoned, ErrUnavailable, ErrTooLarge, ErrDocument,
+// ErrMismatch and ErrAddress.
 func (r *Resolver) ResolveDID(ctx context.Context, did syntax.DID) (*Document, error) {
 	r.once.Do(r.init)
 	var fetch func(context.Context) (*Document, error)
@@ -177,9 +175,8 @@ func (r *Resolver) ResolveDID(ctx context.Context, did syntax.DID) (*Document, e
 	return r.dids.Get(ctx, did, load(fetch))
 }
 
-// ResolveHandle returns the DID that a handle points at. This alone does not make
-// the handle the account's: see Lookup. Errors are ErrInvalid, ErrNotFound,
-// ErrAmbiguous and ErrUnavailable.
+// ResolveHandle returns the DID that a handle points to. The account need not claim the handle: see
+// [Resolver.Lookup]. Errors are ErrInvalid, ErrNotFound, ErrAmbiguous and ErrUnavailable.
 func (r *Resolver) ResolveHandle(ctx context.Context, handle syntax.Handle) (syntax.DID, error) {
 	r.once.Do(r.init)
 	h, err := syntax.ParseHandle(string(handle))
@@ -197,13 +194,12 @@ func (r *Resolver) allowed(h syntax.Handle) bool {
 	return h.AllowedTLD() && (r.Development || h.TLD() != "test")
 }
 
-// Lookup resolves a DID or a handle to an account, and checks that its document
-// and its handle point at each other. If they do not, this is not an error: the
-// account is returned, with syntax.InvalidHandle as its Handle. So a caller who asks
-// for a handle, and wants the account only if the handle is its own, must compare
-// Identity.Handle.
+// Lookup resolves a DID or a handle to an account, and checks that its document and its handle
+// point to each other. If they do not, that is not an error: the account has the Handle
+// syntax.InvalidHandle. So a caller that looks up a handle, and wants the account only if the
+// handle is valid, must compare Identity.Handle.
 //
-// Errors are those of ResolveDID and, if a handle is asked for, of ResolveHandle.
+// Errors are those of ResolveDID and, for a handle, those of ResolveHandle.
 func (r *Resolver) Lookup(ctx context.Context, id syntax.AtIdentifier) (*Identity, error) {
 	did, isDID := id.DID()
 	if !isDID {
@@ -235,9 +231,9 @@ func (r *Resolver) Lookup(ctx context.Context, id syntax.AtIdentifier) (*Identit
 	return out, nil
 }
 
-// Purge forgets what is cached of a DID, including the handle that it claimed, or
-// of a handle. Hosts call it when they hear of a change: an #identity event (for its
-// DID and its handle), a signature that does not fit, a change of their own making.
+// Purge drops a handle, or a DID with the handle that it claimed, from the cache. Call it after a
+// change: an #identity event (for its DID and its handle), a signature that does not verify, or a
+// change by the host itself.
 func (r *Resolver) Purge(id syntax.AtIdentifier) {
 	r.once.Do(r.init)
 	if did, ok := id.DID(); ok {

@@ -13,13 +13,13 @@ import (
 //go:embed builtin
 var builtin embed.FS
 
-// Builtin returns a new catalog of the schemas in the binary: all methods of com.atproto, the
+// Builtin returns a new catalog with the schemas in the program: all methods of com.atproto, the
 // records that Bluesky's clients write (app.bsky, chat.bsky.actor.declaration,
-// com.germnetwork.declaration), the two methods for preferences, and all that these refer to. A
-// host adds its own to it.
+// com.germnetwork.declaration), the two methods for preferences, and all schemas that these refer
+// to. A host can add its own.
 //
-// A document is parsed when it is first asked for, alone or by another one that refers to it; the
-// some 130 together take milliseconds. All catalogs that Builtin returned share what was parsed.
+// A document is parsed when it is first needed; parsing all of the some 130 documents takes
+// milliseconds. All catalogs of Builtin share the parsed documents.
 func Builtin() *Catalog { return &Catalog{docs: maps.Clone(builtinDocs())} }
 
 // builtinDocs returns the documents of Builtin. It must not be changed.

@@ -13,9 +13,9 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Catalog holds documents and what was compiled from them. The zero value is
-// empty and ready to use. It is safe for concurrent use, and grows while others validate with it: a
-// validation sees a document as it was when the validation began.
+// Catalog holds documents and their compiled form. The zero value is empty and ready to use. It is
+// safe for concurrent use. Documents may be added during validation: a validation uses the
+// documents as they were at its start.
 type Catalog struct {
 	mu   sync.RWMutex
 	docs map[syntax.NSID]*held
@@ -46,7 +46,7 @@ func (h *held) get() *Document {
 	return h.doc
 }
 
-// Add adds documents. One with the NSID of another takes its place.
+// Add adds documents. A document replaces an earlier one with the same NSID.
 func (c *Catalog) Add(docs ...*Document) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -59,8 +59,8 @@ func (c *Catalog) Add(docs ...*Document) {
 	c.roots, c.nodes = nil, nil
 }
 
-// AddFS adds every file of a file system whose name ends in ".json", in all
-// folders; each must be a schema. After an error nothing has been added.
+// AddFS adds all files of a file system whose names end in ".json", in all folders. Each must be a
+// schema. After an error nothing was added.
 func (c *Catalog) AddFS(fsys fs.FS) error {
 	var docs []*Document
 	err := fs.WalkDir(fsys, ".", func(name string, entry fs.DirEntry, err error) error {
@@ -93,8 +93,8 @@ func (c *Catalog) Lookup(id syntax.NSID) (*Document, bool) {
 	return h.get(), ok
 }
 
-// Definition returns a definition by its full name: "com.example.defs#view", or
-// "com.example.thing" for a main definition.
+// Definition returns a definition by its full name: "com.example.defs#view", or "com.example.thing"
+// for a main definition.
 func (c *Catalog) Definition(name string) (Type, bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()

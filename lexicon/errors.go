@@ -6,14 +6,13 @@ import (
 )
 
 var (
-	// ErrInvalid is wrapped by every error that says that a value does not
-	// conform to its schema.
+	// ErrInvalid is matched by all errors about a value that does not conform to its schema.
 	ErrInvalid = errors.New("does not conform to its schema")
-	// ErrUnknownSchema is wrapped by every error that says that a value
-	// cannot be judged because a document is missing. See UnknownSchemaError.
+	// ErrUnknownSchema is matched by all errors about a value that cannot be validated because a
+	// document is missing. See UnknownSchemaError.
 	ErrUnknownSchema = errors.New("unknown schema")
-	// ErrSchema is wrapped by every error that says that a document is not a
-	// valid Lexicon schema. See SchemaError.
+	// ErrSchema is matched by all errors about a document that is not a valid Lexicon schema. See
+	// SchemaError.
 	ErrSchema = errors.New("not a valid lexicon schema")
 )
 
@@ -28,17 +27,16 @@ const (
 	pathValue   = "Value"
 )
 
-// Error says what is wrong with a value, and where. Its message is meant for
-// whoever sent the value.
+// Error describes a fault of a value. Its message is meant for the sender of the value.
 type Error struct {
-	// Schema is the collection of a record, else empty.
+	// Schema is the collection of a record, otherwise empty.
 	Schema string
-	// Path leads to the value: what was validated, property names and indexes, such as
+	// Path is the path to the value: what was validated, then property names and indexes, such as
 	// "Record/embed/images/0/alt". It begins with Record, "Record key", Params, Input, Output,
 	// Message or Value.
 	Path string
-	// Rule is the keyword of the schema language that is broken ("maxLength", "format",
-	// "required", …), "type" where a value is of another type, "$type", or "key".
+	// Rule is the schema keyword that the value violates ("maxLength", "format", "required", …),
+	// "type" for a value of another type, "$type", or "key".
 	Rule   string
 	Reason string // continues the path to a sentence: "must be …"
 	Err    error  // of the string format or record key; else nil
@@ -66,7 +64,7 @@ func (e *Error) Is(target error) bool { return target == ErrInvalid }
 // Unwrap returns e.Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Errors holds the faults of a value that was validated for all of them: see Validator.
+// Errors has all faults of a value: see Validator.AllErrors.
 type Errors []*Error
 
 func (e Errors) Error() string {
@@ -86,7 +84,7 @@ func (e Errors) Unwrap() []error {
 	return list
 }
 
-// UnknownSchemaError names a definition that is needed and missing.
+// UnknownSchemaError names a missing definition.
 type UnknownSchemaError struct {
 	Name string // full name: "com.example.thing" or "com.example.defs#view"
 	Want string // its type, if that is known: "record", "query, procedure or subscription", …
@@ -103,7 +101,7 @@ func (e *UnknownSchemaError) Error() string {
 // Is reports true for ErrUnknownSchema.
 func (e *UnknownSchemaError) Is(target error) bool { return target == ErrUnknownSchema }
 
-// SchemaError says what is wrong with a document, and where.
+// SchemaError describes a fault of a document.
 type SchemaError struct {
 	ID     string // of the document, if it could be read
 	Path   string // such as "defs/main/record/properties/text/maxLength"; empty: the whole

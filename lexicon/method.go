@@ -17,7 +17,7 @@ const (
 	KindSubscription Kind = "subscription" // WebSocket
 )
 
-// Method is what a server must know of a method besides how to validate its values.
+// Method is the description of a method for a server, without the schemas of its values.
 type Method struct {
 	ID     syntax.NSID
 	Kind   Kind
@@ -87,10 +87,11 @@ func compileParams(t *Params) []paramNode {
 }
 
 // Params decodes and validates the query parameters of a method. The values are bool, int64,
-// string, and []any of these. Defaults are filled in; parameters that the schema does not name, and
-// empty ones, are ignored. One that is not an array must not be given twice.
+// string, and []any of these. Missing parameters get their defaults. Empty parameters, and those
+// that the schema does not name, are ignored. A parameter that is not an array must not be
+// repeated.
 //
-// Integers are in decimal, within 53 bits; booleans are "true" and "false".
+// Integers are decimal numbers of at most 53 bits; booleans are "true" and "false".
 func (c *Catalog) Params(method syntax.NSID, query url.Values) (map[string]any, error) {
 	return Validator{Catalog: c}.Params(method, query)
 }

@@ -15,10 +15,9 @@ import (
 // schemaCollection is the collection in which schemas are published.
 const schemaCollection = "com.atproto.lexicon.schema"
 
-// ParseSchema reads a schema from JSON and checks it against every rule of the Lexicon language
-// that can be judged without other documents; Catalog.Check judges the rest. The input is
-// limited as data.FromJSON limits it. Errors are *SchemaError. Fields that the language does
-// not have are ignored.
+// ParseSchema reads a schema from JSON and checks it against all rules of the Lexicon language that
+// need no other documents; [Catalog.Check] checks the rest. The input has the limits of
+// data.FromJSON. Errors are *SchemaError. Fields that the language does not define are ignored.
 func ParseSchema(b []byte) (*Document, error) {
 	v, err := data.FromJSON(b, data.Limits{})
 	if err != nil {
@@ -27,8 +26,8 @@ func ParseSchema(b []byte) (*Document, error) {
 	return schemaOf(v, placesIn(b))
 }
 
-// SchemaOf is ParseSchema for a value of the data model, such as a record of the
-// collection com.atproto.lexicon.schema.
+// SchemaOf is [ParseSchema] for a value of the data model, such as a record of the collection
+// com.atproto.lexicon.schema.
 func SchemaOf(v any) (*Document, error) { return schemaOf(v, nil) }
 
 func schemaOf(v any, at *place) (*Document, error) {
@@ -186,7 +185,7 @@ func isDefName(s string) bool {
 	return s != "" && len(s) <= 128
 }
 
-// What types may stand where.
+// Which types are allowed in which places.
 var (
 	scalarTypes = []string{"boolean", "integer", "string"}
 	fieldTypes  = append(slices.Clone(scalarTypes), "bytes", "cid-link", "blob", "array", "object", "ref", "union", "unknown")

@@ -21,16 +21,16 @@ type PermissionSet struct {
 	Permissions []Permission
 }
 
-// Permission is one entry of a set, as written. Whether it grants anything is for
-// PermissionSet.Grants to say.
+// Permission is one entry of a set as written. PermissionSet.Grants decides whether it grants
+// anything.
 type Permission struct {
 	Resource string
-	// Fields are all others but "type" and "description": strings, int64 or bool,
-	// or []any of these.
+	// Fields are all fields but "type" and "description": strings, int64 or bool, or []any of
+	// these.
 	Fields map[string]any
 }
 
-// Grant is a permission of a set that is in force.
+// Grant is an effective permission of a set.
 type Grant struct {
 	Resource    string        // "repo" or "rpc"
 	Collections []syntax.NSID // repo; ascending, none twice
@@ -103,13 +103,13 @@ func (r *reader) permission(v any) Permission {
 	return p
 }
 
-// Grants returns the permissions of a set that are in force, and why others are
-// not. id is the NSID of the set; audience is the service that it was included with
+// Grants returns the effective permissions of a set, and the reasons why others are ignored. id is
+// the NSID of the set. audience is the service of the "include:" scope
 // ("did:web:example.com#service"), or empty.
 //
-// As the specification demands, an entry is ignored as a whole if it has a resource other than
-// repo and rpc, fields or values beyond those known here, or names anything outside of the
-// set's own group of NSIDs and the groups below it.
+// As the specification demands, an entry is ignored as a whole if it has a resource other than repo
+// and rpc, unknown fields or values, or names anything outside of the set's own group of NSIDs and
+// the groups below it.
 func (s *PermissionSet) Grants(id syntax.NSID, audience string) (granted []Grant, ignored []error) {
 	for i, p := range s.Permissions {
 		g, err := p.grant(id, audience)

@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// Words is a text, and its language as far as that is known (BCP 47).
+// Words is a text with its language (BCP 47), if known.
 type Words struct{ Text, Lang string }
 
-// Words returns what a set is called and what it says of itself, in the first of the languages (BCP
-// 47, the best first) that it has them in. A text without a language counts as English, and stands
-// in where none of the languages is there. Either may be empty. These are the words of whoever has
-// published the set: Grants says what it really grants.
+// Words returns the title and the description of a set, each in the first of the languages (BCP 47,
+// in descending order of preference) that it has. A text without a language counts as English, and
+// is the fallback. Both may be empty. They are the words of the set's publisher: Grants says what
+// the set really grants.
 func (s *PermissionSet) Words(languages []string) (title, detail Words) {
 	return words(s.Title, s.TitleLang, languages), words(s.Detail, s.DetailLang, languages)
 }

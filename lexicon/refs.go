@@ -111,7 +111,7 @@ func (s *refScan) body(b *Body, path string) bool {
 	return b == nil || b.Schema == nil || s.under(b.Schema, path, "schema")
 }
 
-// References yields the other documents that a document refers to, each once.
+// References yields the names of the other documents that a document refers to, each once.
 func (d *Document) References() iter.Seq[syntax.NSID] {
 	return func(yield func(syntax.NSID) bool) {
 		seen := map[syntax.NSID]bool{d.ID: true}
@@ -126,8 +126,8 @@ func (d *Document) References() iter.Seq[syntax.NSID] {
 	}
 }
 
-// Check returns nil if every reference of every document leads to a definition
-// that may be referred to; otherwise *SchemaError values, joined.
+// Check returns nil if every reference in every document leads to a definition that may be referred
+// to. Otherwise it returns *SchemaError values, joined.
 func (c *Catalog) Check() error {
 	var errs []error
 	for doc := range c.Documents() {

@@ -6,8 +6,8 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Document is a Lexicon file: definitions under one NSID. Documents that were added
-// to a catalog must not be changed.
+// Document is a Lexicon file: definitions under one NSID. Do not change a document that is in a
+// catalog.
 type Document struct {
 	ID          syntax.NSID
 	Revision    int64 // 0: not given
@@ -65,7 +65,7 @@ type Body struct {
 	Schema      Type   // *Object, *Ref or *Union; nil: anything
 }
 
-// Accepts reports whether a Content-Type, with or without parameters, is one of the body's.
+// Accepts reports whether a Content-Type, with or without parameters, matches the body's encoding.
 func (b *Body) Accepts(contentType string) bool {
 	mime, _, _ := strings.Cut(contentType, ";")
 	return mimeSetOf([]string{b.Encoding}).has(strings.TrimSpace(mime))
@@ -84,7 +84,7 @@ type Params struct {
 	Properties  []Property // by name, ascending
 }
 
-// Object describes a map with string keys.
+// Object describes an object.
 type Object struct {
 	Description string
 	Properties  []Property // by name, ascending
@@ -96,8 +96,8 @@ type Property struct {
 	Type     Type
 	Required bool
 	Nullable bool // objects only: null is allowed
-	// Order sorts properties as the text of the schema has them. It is 0 for all if the schema was
-	// no text.
+	// Order is the position of the property in the schema's text. It is 0 if the schema was not
+	// parsed from text.
 	Order int
 }
 
@@ -150,16 +150,16 @@ type Blob struct {
 	MaxSize     *int64   // in bytes; nil: no limit
 }
 
-// Token describes a name that stands for itself. It has no data.
+// Token describes a token: a name without data.
 type Token struct{ Description string }
 
-// Ref stands for another definition.
+// Ref refers to another definition.
 type Ref struct {
 	Description string
 	Ref         string // full name: "com.example.defs#view", or "com.example.thing" for a main definition
 }
 
-// Union stands for one of several definitions of objects or records, chosen by "$type".
+// Union is a choice between definitions of objects or records, by "$type".
 type Union struct {
 	Description string
 	Refs        []string // full names
@@ -169,62 +169,46 @@ type Union struct {
 // Unknown describes any object.
 type Unknown struct{ Description string }
 
-// TypeName returns "record".
+// TypeName implements Type, as it does for all types below.
 func (*Record) TypeName() string { return "record" }
 
-// TypeName returns "query".
 func (*Query) TypeName() string { return "query" }
 
-// TypeName returns "procedure".
 func (*Procedure) TypeName() string { return "procedure" }
 
-// TypeName returns "subscription".
 func (*Subscription) TypeName() string { return "subscription" }
 
-// TypeName returns "permission-set".
 func (*PermissionSet) TypeName() string { return "permission-set" }
 
-// TypeName returns "object".
 func (*Object) TypeName() string { return "object" }
 
-// TypeName returns "array".
 func (*Array) TypeName() string { return "array" }
 
-// TypeName returns "boolean".
 func (*Boolean) TypeName() string { return "boolean" }
 
-// TypeName returns "integer".
 func (*Integer) TypeName() string { return "integer" }
 
-// TypeName returns "string".
 func (*String) TypeName() string { return "string" }
 
-// TypeName returns "bytes".
 func (*Bytes) TypeName() string { return "bytes" }
 
-// TypeName returns "cid-link".
 func (*CIDLink) TypeName() string { return "cid-link" }
 
-// TypeName returns "blob".
 func (*Blob) TypeName() string { return "blob" }
 
-// TypeName returns "token".
 func (*Token) TypeName() string { return "token" }
 
-// TypeName returns "ref".
 func (*Ref) TypeName() string { return "ref" }
 
-// TypeName returns "union".
 func (*Union) TypeName() string { return "union" }
 
-// TypeName returns "unknown".
 func (*Unknown) TypeName() string { return "unknown" }
 
-// KeyType says what keys the records of a collection have: "tid", "nsid", "any",
-// or "literal:" and the only key. Specification: Record Key.
+// KeyType is the type of a collection's record keys: "tid", "nsid", "any", or "literal:" and the
+// only key. Specification: Record Key.
 type KeyType string
 
-// Literal returns the only key of the collection, if there is only one.
+// Literal returns the only key of the collection, if the type is a literal.
 func (k KeyType) Literal() (syntax.RecordKey, bool) {
 	key, ok := strings.CutPrefix(string(k), "literal:")
 	return syntax.RecordKey(key), ok

@@ -8,26 +8,26 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Validator validates values with the schemas of a catalog. Its fields say how;
-// methods of Catalog by similar names use one with none of them set.
+// Validator validates values with the schemas of a catalog. Its fields are options. The methods of
+// Catalog with similar names use none of them.
 //
-// Every error is one of *Error or Errors (errors.Is ErrInvalid): the value does not conform;
-// or *UnknownSchemaError (errors.Is ErrUnknownSchema): a document is missing, and so the value
-// cannot be judged.
+// Errors are *Error or Errors (they match ErrInvalid) if the value does not conform, or
+// *UnknownSchemaError (it matches ErrUnknownSchema) if a document is missing, so that the value
+// cannot be validated.
 type Validator struct {
 	Catalog *Catalog
-	// AllErrors asks for all faults of a value, as Errors, instead of the
-	// first one. At most 64 are reported.
+	// AllErrors reports all faults of a value, at most 64, as Errors. Without it, only the first
+	// one is reported.
 	AllErrors bool
-	// LegacyBlobs accepts references to blobs in their legacy form, which
-	// old records have and new ones must not. They have no size to check.
+	// LegacyBlobs accepts legacy references to blobs, which old records have and new records must
+	// not have. They have no size to check.
 	LegacyBlobs bool
 }
 
 const maxErrors = 64
 
-// Record validates a record and its key: that the key is of the collection's key type,
-// that "$type" is the collection, and all that the schema says.
+// Record validates a record and its key: the key must have the collection's key type, "$type" must
+// be the collection, and the record must conform to the schema.
 func (v Validator) Record(collection syntax.NSID, rkey syntax.RecordKey, record any) error {
 	r := v.Catalog.root(collection)
 	if r == nil || r.record == nil {
@@ -46,8 +46,8 @@ func (v Validator) Record(collection syntax.NSID, rkey syntax.RecordKey, record 
 	return w.result()
 }
 
-// Input validates the decoded body of a request to a procedure. A procedure whose schema
-// does not describe the body accepts any.
+// Input validates the decoded body of a procedure's request. If the schema describes no body, any
+// is accepted.
 func (v Validator) Input(method syntax.NSID, value any) error {
 	r, err := v.Catalog.methodRoot(method)
 	if err != nil {
@@ -65,9 +65,9 @@ func (v Validator) Output(method syntax.NSID, value any) error {
 	return v.one(r.output, pathOutput, value)
 }
 
-// Message validates a message of a subscription. What a union's "$type" says elsewhere, the
-// header of the frame says here: typ is "#name" or a full name. Types that an open union does not
-// list are accepted.
+// Message validates a message of a subscription. typ is the type in the frame's header, "#name" or
+// a full name. It selects the variant of the message union, as "$type" does elsewhere. Types that
+// an open union does not list are accepted.
 func (v Validator) Message(method syntax.NSID, typ string, value any) error {
 	r, err := v.Catalog.methodRoot(method)
 	if err != nil {
@@ -88,7 +88,7 @@ func (v Validator) Message(method syntax.NSID, typ string, value any) error {
 	return w.result()
 }
 
-// Value validates a value against any definition, given by its full name.
+// Value validates a value against any definition, by its full name.
 func (v Validator) Value(name string, value any) error {
 	return v.one(v.Catalog.node(name), pathValue, value)
 }
@@ -102,22 +102,22 @@ func (v Validator) one(n node, path string, value any) error {
 	return w.result()
 }
 
-// ValidateRecord is Validator.Record for the first error.
+// ValidateRecord is [Validator.Record] without options.
 func (c *Catalog) ValidateRecord(collection syntax.NSID, rkey syntax.RecordKey, record any) error {
 	return Validator{Catalog: c}.Record(collection, rkey, record)
 }
 
-// ValidateInput is Validator.Input for the first error.
+// ValidateInput is [Validator.Input] without options.
 func (c *Catalog) ValidateInput(method syntax.NSID, value any) error {
 	return Validator{Catalog: c}.Input(method, value)
 }
 
-// ValidateOutput is Validator.Output for the first error.
+// ValidateOutput is [Validator.Output] without options.
 func (c *Catalog) ValidateOutput(method syntax.NSID, value any) error {
 	return Validator{Catalog: c}.Output(method, value)
 }
 
-// ValidateMessage is Validator.Message for the first error.
+// ValidateMessage is [Validator.Message] without options.
 func (c *Catalog) ValidateMessage(method syntax.NSID, typ string, value any) error {
 	return Validator{Catalog: c}.Message(method, typ, value)
 }

@@ -16,29 +16,28 @@ type Op struct {
 	Value cid.Cid
 }
 
-// Change is what Apply did to a tree: all of it computed together.
+// Change is the result of Apply. All parts are computed from the same operations.
 type Change struct {
 	// Tree is the tree after the operations.
 	Tree *Tree
 	// Root is its root.
 	Root cid.Cid
-	// New are the nodes that the tree before did not have, root first.
+	// New are the nodes of the new tree that the old tree does not have, root first.
 	New []car.Block
-	// Removed are the nodes of the tree before that the new one does not have.
+	// Removed are the nodes of the old tree that the new tree does not have.
 	Removed []cid.Cid
-	// Proof are the further nodes of the new tree that the covering proof needs:
-	// on the path of every key and of its neighbours on both sides. New and Proof
-	// together invert the operations, in one batch or in any order.
+	// Proof are the further nodes of the new tree that the covering proof needs: those on the path
+	// of every key and of its neighbours on both sides. New and Proof together are enough to invert
+	// the operations, in one batch or one by one in any order.
 	Proof []car.Block
-	// Prev are the values before, one per operation, in the order they were
-	// given; undefined where there was none.
+	// Prev are the old values, one for each operation, in the order of the operations; undefined if
+	// there was none.
 	Prev []cid.Cid
 }
 
-// Apply returns the tree with operations applied, at most one per key, in any
-// order. Deleting a key that is not there is an error that wraps ErrKeyNotFound. If a
-// node would grow beyond MaxEntries, the error wraps ErrTooManyEntries. On any error, t
-// is as it was and nothing is returned.
+// Apply returns the tree with operations applied. They may have any order, with at most one
+// operation for each key. Deleting a missing key is an error that wraps ErrKeyNotFound. If a node
+// would grow beyond MaxEntries keys, the error wraps ErrTooManyEntries. t is never changed.
 func (t *Tree) Apply(ops []Op) (*Change, error) {
 	e := newEditor(t, MaxEntries)
 	defer e.release()

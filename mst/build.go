@@ -44,7 +44,7 @@ func BuildSorted(entries []Entry) (*Tree, error) {
 }
 
 // RootOf returns the root of the tree of entries in strictly ascending key order. It does not keep
-// the tree, so its memory does not grow with their number.
+// the tree, so its memory does not grow with the number of entries.
 func RootOf(entries iter.Seq2[Entry, error]) (cid.Cid, error) {
 	if entries == nil {
 		return cid.Undef, errNilEntries
@@ -68,9 +68,9 @@ var (
 	errNoTree = errors.New("builder makes no tree")
 )
 
-// Builder makes a tree from keys that are added in strictly ascending order. The
-// zero value computes only the root, with memory for one path; NewBuilder returns one that
-// makes the tree. A Builder is for one goroutine, and of no use after an error.
+// Builder makes a tree from keys that are added in strictly ascending order. The zero value
+// computes only the root, with memory for one path. [NewBuilder] returns one that keeps the tree. A
+// Builder is for one goroutine. After an error it cannot be used any more.
 type Builder struct {
 	keep   bool
 	levels []level // by height
@@ -101,7 +101,7 @@ const arenaSize = 16 << 10
 // firstArena is where that begins: the tree of a small repository takes little more than its blocks.
 const firstArena = 1 << 10
 
-// NewBuilder returns a Builder that makes a tree.
+// NewBuilder returns a Builder that keeps the tree.
 func NewBuilder() *Builder { return &Builder{keep: true} }
 
 // Add adds an entry.
@@ -229,8 +229,8 @@ func (b *Builder) finish() (n *node, root cid.Cid, err error) {
 	return n, dag.Wrap(string(i[:])), nil
 }
 
-// Tree returns the tree of what was added. The Builder is spent after that. One that
-// was not made by NewBuilder has no tree to return.
+// Tree returns the tree of the added entries. The Builder must be from [NewBuilder], and cannot be
+// used afterwards.
 func (b *Builder) Tree() (*Tree, error) {
 	if !b.keep {
 		return nil, &Error{Err: errNoTree}
@@ -242,7 +242,7 @@ func (b *Builder) Tree() (*Tree, error) {
 	return &Tree{root: n, cid: root}, nil
 }
 
-// Root returns the root of what was added. The Builder is spent after that.
+// Root returns the root of the tree of the added entries. The Builder cannot be used afterwards.
 func (b *Builder) Root() (cid.Cid, error) {
 	_, root, err := b.finish()
 	if err == nil && !root.Defined() {

@@ -7,16 +7,16 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// DiffEntry is a key whose value differs between two trees. An undefined CID
-// means that the key is not there.
+// DiffEntry is a key whose value differs between two trees. An undefined CID means that the tree
+// does not have the key.
 type DiffEntry struct {
 	Key      string
 	Old, New cid.Cid
 }
 
-// Diff yields the keys whose values differ between two trees, in ascending
-// order. Subtrees that the trees share are not looked at, so the cost follows
-// the number of differences, not the size of the trees.
+// Diff yields the keys whose values differ between two trees, in ascending order. It skips subtrees
+// that both trees share, so its cost depends on the number of differences, not on the size of the
+// trees.
 func Diff(old, new *Tree) iter.Seq2[DiffEntry, error] {
 	return func(yield func(DiffEntry, error) bool) {
 		if old == nil || new == nil {

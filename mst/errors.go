@@ -7,8 +7,7 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// What may be wrong with a tree, or with an operation on one. Errors wrap these;
-// test with errors.Is.
+// Faults of a tree, or of an operation on one. Errors wrap these; test with errors.Is.
 var (
 	ErrEncoding       = errors.New("not the canonical encoding of a node")
 	ErrPrefix         = errors.New("key prefix is longer than the key before, or not as long as it could be")
@@ -27,14 +26,14 @@ var (
 	ErrProof          = errors.New("blocks do not prove the claim")
 )
 
-// Wrong use, which is a fault of the program.
+// Errors of wrong use: a fault of the program.
 var (
 	errNilTree    = errors.New("mst: the tree is nil")
 	errNilSource  = errors.New("mst: the Source is nil")
 	errNilEntries = errors.New("mst: the iterator is nil")
 )
 
-// Error says what is wrong with a node of a tree.
+// Error describes a fault in a node of a tree.
 type Error struct {
 	Node   cid.Cid // undefined: not known, or no node
 	Offset int     // in the node's bytes
@@ -56,24 +55,24 @@ func (e *Error) Error() string {
 // Unwrap returns e.Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Limits bounds what is read and written. Zero fields mean the defaults.
+// Limits bounds reading and writing. Zero fields mean the defaults.
 type Limits struct {
 	// Entries bounds the keys of one node when it is read. Default 8192.
 	// Writers keep to MaxEntries.
 	Entries int
-	// NodeBytes bounds the length of one node. Default 1 MiB.
+	// NodeBytes bounds the bytes of one node. Default 1 MiB.
 	NodeBytes int
-	// Height bounds the height of the root. Default 128, the most there can be.
+	// Height bounds the height of the root. Default 128, the greatest height that a key can have.
 	Height int
-	// Nodes bounds how many nodes are read by one Load. Default 64 Mi.
+	// Nodes bounds the number of nodes that one Load reads. Default 64 Mi.
 	Nodes int
 }
 
-// MaxEntries is how many keys of one node Apply and Build write. (A wider node that
-// somebody else wrote may be changed, as long as it does not grow.) The number of
-// keys in a node follows a geometric distribution: honest keys give 512 in one node with a
-// probability of (3/4)^512, some 10^-64. Who chooses keys by their hashes could
-// otherwise make nodes that others refuse to read.
+// MaxEntries is the limit on the keys of one node for Apply and Build. (A wider node that somebody
+// else wrote may be changed as long as it does not grow.) The number of keys in a node follows a
+// geometric distribution: honest keys fill a node with 512 with a probability of (3/4)^512, some
+// 10^-64. Without the limit, somebody who chooses keys by their hashes could make nodes that others
+// refuse to read.
 const MaxEntries = 512
 
 // MaxKeyLen is the length of the longest key in bytes.

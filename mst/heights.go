@@ -36,8 +36,8 @@ func pad(b *[64]byte, key []byte) {
 	binary.BigEndian.PutUint16(b[62:], uint16(len(key)*8))
 }
 
-// HeightForKey returns the height of a key: the number of leading zero bits of
-// its SHA-256 hash, in pairs.
+// HeightForKey returns the height of a key: the number of leading zero bits of its SHA-256 hash,
+// divided by two and rounded down.
 func HeightForKey(key string) int {
 	d := blockhash.Sum(bytesOf(key))
 	if v := binary.BigEndian.Uint64(d[:]); v != 0 {

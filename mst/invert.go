@@ -9,31 +9,32 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// InvertOp is an operation of a commit as its event tells it: a key with its
-// value after and its value before, either of them undefined.
+// InvertOp is an operation of a commit, as its event describes it: a key with its new and its old
+// value. An undefined value means that the key was not there.
 type InvertOp struct {
 	Key         string
 	Value, Prev cid.Cid
 }
 
-// Invert undoes operations on a tree and returns the tree before them. The tree may be known in
-// part (Open with the blocks of one event); then the result is known in part too. There is at most
-// one operation per key. Their order does not matter.
+// Invert undoes operations on a tree and returns the tree before them. There is at most one
+// operation for each key; their order does not matter. Only a part of the tree may be known (Open
+// with the blocks of one event). Then only a part of the result is known too.
 //
-// The nodes that undoing the operations one by one needs are enough, whatever order they are
-// undone in. If the tree does not have the values that the operations claim, the error wraps
-// ErrMismatch. If a node is missing that every order needs, it wraps ErrPartial.
+// The known nodes suffice if any order of undoing single operations needs no others. If the tree
+// does not have the values that the operations claim, the error wraps ErrMismatch. If every order
+// needs a missing node, it wraps ErrPartial.
 //
-// First, Invert undoes all operations in one descent, which is fast. That may need a node that some
-// order does not need. The subtrees on both sides of a key that is deleted become one, so both are
-// read. But if another key is put between them before, or one of them is emptied before, they stay
-// apart, and unread. So if a node is missing, Invert tries again in stages, each one descent:
+// First, Invert undoes all operations in one descent, which is fast but may read a node that
+// another order does not need. For example, when a key is deleted, the subtrees on its two sides
+// are merged, so both are read. If another key is first put between them, or if one of them is
+// first emptied, they are not merged and need not be read. So if a node is missing, Invert tries
+// again in stages, each one descent:
 //
 //  1. It puts back the keys that were deleted or updated.
 //  2. It deletes the keys that were created, from the lowest height to the greatest.
 //
 // No order needs fewer nodes than this one. There are at most as many stages as operations, and no
-// node is read or checked a second time.
+// node is read or checked twice.
 func Invert(t *Tree, ops []InvertOp) (*Tree, error) {
 	if t == nil {
 		return nil, errNilTree
@@ -68,8 +69,8 @@ func Invert(t *Tree, ops []InvertOp) (*Tree, error) {
 	return before, nil
 }
 
-// InvertRoot is [Invert] for callers who need only the root of the tree before. It is faster,
-// because the new nodes are hashed and not kept.
+// InvertRoot is [Invert] for callers that need only the root of the tree before. It is faster,
+// since it hashes the new nodes but does not keep them.
 func InvertRoot(t *Tree, ops []InvertOp) (cid.Cid, error) {
 	if t == nil {
 		return cid.Undef, errNilTree

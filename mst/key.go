@@ -24,9 +24,9 @@ var byteClass = func() (t [256]uint8) {
 	return t
 }()
 
-// ValidKey returns nil if key may stand in a tree: two non-empty parts of
-// letters, digits and "_~.:-", joined by one "/", of at most 1024 bytes in all.
-// That the parts are an NSID and a record key is for the layer above to check.
+// ValidKey returns nil if a tree may contain key: two non-empty parts of letters, digits and
+// "_~.:-", joined by one "/", of at most 1024 bytes in all. It does not check that the parts are an
+// NSID and a record key.
 func ValidKey(key string) error {
 	if !validKey(key) {
 		return &Error{Key: key, Err: ErrInvalidKey}

@@ -131,8 +131,8 @@ func (w *walker) edge(n *node, kid, link int, lo, hi edge, first bool) error {
 	return nil
 }
 
-// Proof returns the nodes on the path of a key, root first: they prove to a
-// holder of the root that the key has its value, or that it is not in the tree.
+// Proof returns the nodes on the path of a key, root first. They prove to anybody who knows the
+// root that the key has its value, or that it is not in the tree.
 func (t *Tree) Proof(key string) (path []car.Block, err error) {
 	if err := ValidKey(key); err != nil {
 		return nil, err
@@ -147,13 +147,12 @@ func (t *Tree) Proof(key string) (path []car.Block, err error) {
 	return path, nil
 }
 
-// VerifyProof checks the blocks of a proof against a root and returns what they
-// prove about a key: its value, or that it is not in the tree. Blocks that are
-// not needed do no harm. An error means that they prove nothing; it wraps
-// ErrProof if a block of the path is missing.
+// VerifyProof checks the blocks of a proof against a root and returns what they prove about a key:
+// its value, or that it is not in the tree. Other blocks are ignored. An error means that nothing
+// is proven; it wraps ErrProof if a block of the path is missing.
 //
-// The path of a key that is not in the tree ends at the key's height, because the key could not
-// be in a lower node. Tree.Proof goes on to the end, for verifiers that do not know this.
+// The path of a key that is not in the tree ends at the key's height, because a lower node could
+// not contain the key. [Tree.Proof] continues to the leaf, for verifiers that do not know this.
 func VerifyProof(root cid.Cid, key string, blocks []car.Block) (v cid.Cid, found bool, err error) {
 	if err := ValidKey(key); err != nil {
 		return cid.Undef, false, err

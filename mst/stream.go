@@ -6,16 +6,16 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// StreamVerifier checks a tree whose blocks come one after the other in
-// pre-order (see PreOrder), with memory for one path only. Use it like this:
+// StreamVerifier checks a tree whose blocks come one after the other in pre-order (see
+// [Tree.PreOrder]), with memory for one path only. Use it like this:
 //
 //	for want, ok := v.Next(); ok; want, ok = v.Next() {
 //		read the block of want.CID;
 //		if want.Key == "" { v.Node(data) } // else it is the record of that key
 //	}
 //
-// Everything that Load checks is checked, but for the hash of blocks: the reader
-// of the blocks does that. The zero value is not usable; it is for one goroutine.
+// It checks all that Load checks, except the hashes of blocks: whoever reads the blocks checks
+// those. Make one with [NewStreamVerifier]; the zero value does not work. It is for one goroutine.
 type StreamVerifier struct {
 	decoder decoder
 	frames  []vframe
@@ -38,13 +38,13 @@ type vframe struct {
 	lo, hi []byte // bounds of what comes next, and of the node
 }
 
-// Want is what a StreamVerifier needs next: the node, or the record of a key.
+// Want is what a StreamVerifier needs next: a node, or the record of a key.
 type Want struct {
 	CID cid.Cid
 	Key string // of a record; empty: a node
 }
 
-// NewStreamVerifier returns a verifier of the tree of a root.
+// NewStreamVerifier returns a verifier for the tree with the given root.
 func NewStreamVerifier(root cid.Cid, lim Limits) (*StreamVerifier, error) {
 	if err := checkRoot(root); err != nil {
 		return nil, err
@@ -52,8 +52,8 @@ func NewStreamVerifier(root cid.Cid, lim Limits) (*StreamVerifier, error) {
 	return &StreamVerifier{decoder: decoder{lim: lim.withDefaults()}, root: root}, nil
 }
 
-// Next returns what comes next, or false when the tree is complete. After it has
-// asked for a node, Node must be called before the next call.
+// Next returns what is needed next, or false when the tree is complete. If it is a node, Node or
+// Skip must be called before the next call of Next.
 func (v *StreamVerifier) Next() (w Want, ok bool) {
 	if !v.started {
 		return Want{CID: v.root}, true
@@ -84,8 +84,8 @@ func (v *StreamVerifier) Next() (w Want, ok bool) {
 // errNotWanted says that a StreamVerifier was given a node that it did not ask for.
 var errNotWanted = errors.New("node was not asked for")
 
-// Skip skips the node that Next asked for, without reporting anything about it. It is for readers
-// that look for further faults in a tree that has one.
+// Skip skips the node that Next returned. Readers that look for further faults use it after a fault
+// in that node.
 func (v *StreamVerifier) Skip() {
 	v.started = true
 	if v.depth > 0 {
@@ -93,7 +93,7 @@ func (v *StreamVerifier) Skip() {
 	}
 }
 
-// Node takes the block of the node that Next asked for, and makes a copy.
+// Node checks the block of the node that Next returned, and copies what it keeps.
 func (v *StreamVerifier) Node(data []byte) error {
 	want := v.root
 	b := bounds{height: -1}

@@ -8,23 +8,23 @@ import (
 	"github.com/pdskit/pdskit/internal/dag"
 )
 
-// Tree is an immutable tree. The zero value is the empty tree. Any number of
-// goroutines may use a tree at once.
+// Tree is an immutable tree. The zero value is the empty tree. Any number of goroutines may use a
+// tree at once.
 //
-// A tree from Open reads nodes from its Source as they are needed, so that its
-// methods can fail where those of a tree from Load or Build cannot.
+// A tree from Open reads nodes from its Source when they are needed, so its methods may fail. Those
+// of a tree from Load or Build do not.
 //
-// CIDs, blocks and some of the keys that a tree hands out share its memory, so that a walk copies
-// little. They stay valid as long as somebody holds them; bytes of blocks must not be changed.
+// CIDs, blocks and some of the keys that a tree returns share its memory, so that a walk copies
+// little. They stay valid as long as somebody holds them. Do not change the bytes of blocks.
 type Tree struct {
 	root *node   // nil: the empty tree
 	cid  cid.Cid // of the root, unless the tree is empty
 	lazy *lazy   // nil: all nodes are known
 }
 
-// Source has the blocks of trees. Block takes no context: bind one when you construct the Source.
-// The tree checks the bytes and keeps them, so they must not be changed. An error is passed on to
-// the caller, wrapped; for a block that is not there it should be, or wrap, ErrPartial.
+// Source returns the blocks of trees. Block takes no context: bind one when you construct the
+// Source. The tree checks the bytes and keeps them, so they must not be changed. The tree returns
+// errors to its caller, wrapped. The error for a missing block should be, or wrap, ErrPartial.
 type Source interface {
 	Block(c cid.Cid) ([]byte, error)
 }
@@ -40,8 +40,8 @@ func (m BlockMap) Block(c cid.Cid) ([]byte, error) {
 	return nil, fmt.Errorf("%w: %s", ErrPartial, c)
 }
 
-// Checked is a Source whose blocks are known to match their CIDs, as those that a
-// car.Reader has read do. They are not hashed again.
+// Checked is a Source whose blocks are known to match their CIDs, such as those of a car.Reader.
+// They are not hashed again.
 type Checked struct{ Source }
 
 // lazy is where a tree's unknown nodes come from.
@@ -65,8 +65,7 @@ func newDecoder(src Source, lim Limits) *decoder {
 // Empty returns the empty tree.
 func Empty() *Tree { return new(Tree) }
 
-// Root returns the CID of the root node. That of the empty tree is the CID of a
-// node without entries.
+// Root returns the CID of the root node. The root of the empty tree is a node without entries.
 func (t *Tree) Root() cid.Cid {
 	if t.root == nil {
 		return emptyCID
@@ -77,8 +76,8 @@ func (t *Tree) Root() cid.Cid {
 // IsEmpty reports whether the tree has no keys.
 func (t *Tree) IsEmpty() bool { return t.root == nil }
 
-// Open returns the tree of a root whose nodes are read when they are needed, each once,
-// and checked like Load does. Only the root is read at once.
+// Open returns the tree of a root. It reads and checks only the root at once. Other nodes are read
+// when they are needed, each once, and checked as Load does.
 func Open(src Source, root cid.Cid, lim Limits) (*Tree, error) {
 	if err := checkRoot(root); err != nil {
 		return nil, err
@@ -134,8 +133,8 @@ func (t *Tree) kid(n *node, i, link int, lo, hi edge) (*node, error) {
 	return k, nil
 }
 
-// Load reads and checks a whole tree. It costs about one hash of every key and
-// every node. Memory beyond the tree's own does not grow with the tree.
+// Load reads and checks a whole tree. It costs about one hash for every key and every node. It
+// needs little memory besides the tree itself.
 func Load(src Source, root cid.Cid, lim Limits) (*Tree, error) {
 	if err := checkRoot(root); err != nil {
 		return nil, err

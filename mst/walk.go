@@ -74,16 +74,16 @@ func (n *node) look(key string) (value, link, kid int) {
 	return 0, link, kid
 }
 
-// Item is a step of a walk in pre-order: a node, or a key with its value.
+// Item is one element of a walk in pre-order: a node, or a key with its value.
 type Item struct {
 	Node  car.Block // undefined CID: the item is a key
 	Key   string
 	Value cid.Cid
 }
 
-// PreOrder yields all nodes and keys in the order in which a CAR file should
-// have nodes and records: each node before all that it links to, and links from left
-// to right (Repository specification, "CAR File Serialization").
+// PreOrder yields all nodes and keys in the order that a CAR file should have: each node before
+// everything it links to, and links from left to right (Repository specification, "CAR File
+// Serialization").
 func (t *Tree) PreOrder() iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
 		if t.root == nil {
@@ -95,8 +95,8 @@ func (t *Tree) PreOrder() iter.Seq2[Item, error] {
 	}
 }
 
-// PreOrderOf is PreOrder for some of the nodes only: those for which want is true, and their keys.
-// Below a node that is not wanted, none is.
+// PreOrderOf is [Tree.PreOrder] restricted to the nodes for which want is true, and their keys.
+// Nodes below an unwanted node are not visited.
 func (t *Tree) PreOrderOf(want func(node cid.Cid) bool) iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
 		switch {
@@ -110,8 +110,8 @@ func (t *Tree) PreOrderOf(want func(node cid.Cid) bool) iter.Seq2[Item, error] {
 	}
 }
 
-// Walk yields all keys that are not less than from, in ascending order, with
-// their values. Subtrees before from are not read.
+// Walk yields all keys that are not less than from, with their values, in ascending order. It does
+// not read subtrees before from.
 func (t *Tree) Walk(from string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		if t.root == nil {

@@ -1,15 +1,14 @@
-// Package carv2 reads CAR files of version 2, and gives random access to files of
-// either version. It builds on github.com/ipld/go-car/v2, which is why it stands apart: package
-// car itself needs no more than go-cid.
+// Package carv2 reads CAR files of version 2, and gives random access to files of both versions. It
+// is separate from package car because it builds on github.com/ipld/go-car/v2; package car needs
+// only go-cid.
 //
-// Version 2 wraps a file of version 1, the payload, in a header that says where it
-// lies, and may append an index. NewReader takes the wrapping off a stream, so that all that
-// reads version 1 reads version 2 too. Open finds blocks by their CIDs. Wrap makes an
-// indexed file for programs that want one.
+// A file of version 2 has a header, a file of version 1 (the payload), and perhaps an index.
+// [NewReader] unwraps a stream, so that all code for version 1 can read version 2 too. [Open] finds
+// blocks by their CIDs. [Wrap] makes a file with an index, for programs that need one.
 //
-// A file is not believed. Blocks are hashed whenever they are read. The index that a file
-// brings along is not used: it could hide blocks, or claim all memory. Open reads the file once
-// instead, which checks it on the way.
+// Files are untrusted. Blocks are hashed whenever they are read. A file's own index is not used,
+// because it could hide blocks or demand too much memory. Open reads and checks the file once
+// instead.
 //
 // See the CAR specification, version 2 (https://ipld.io/specs/transport/car/carv2/).
 package carv2

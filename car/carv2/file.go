@@ -15,9 +15,9 @@ import (
 	"github.com/pdskit/pdskit/internal/varint"
 )
 
-// File gives random access to the blocks of a CAR file of version 1 or 2. It
-// keeps some 70 bytes of every block in memory. It is safe for concurrent use if the underlying
-// io.ReaderAt is, as files are.
+// File gives random access to the blocks of a CAR file of version 1 or 2. It keeps some 70 bytes
+// for every block in memory. It is safe for concurrent use if the underlying io.ReaderAt is, as
+// files are.
 type File struct {
 	version int
 	roots   []cid.Cid
@@ -49,7 +49,7 @@ func Open(name string, lim car.Limits) (*File, error) {
 	return nil, errors.Join(err, f.Close())
 }
 
-// New is Open for a file of a size that something else keeps open.
+// New is [Open] for a reader of a given size, which the caller keeps open.
 func New(r io.ReaderAt, size int64, lim car.Limits) (*File, error) {
 	f := &File{version: 1, data: io.NewSectionReader(r, 0, size), lim: lim, at: make(map[key]int64), close: func() error { return nil }}
 	if f.lim.BlockBytes == 0 {

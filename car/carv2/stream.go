@@ -14,9 +14,9 @@ import (
 // and its payload.
 const MaxPadding = 1 << 20
 
-// NewReader reads a file of version 1 or 2 as a stream. Limits are those of
-// the payload. What follows the payload is not read. Errors are as in package car: a
-// malformed header of version 2 is a car.ErrHeader.
+// NewReader reads a file of version 1 or 2 as a stream. Limits apply to the payload. It does not
+// read what follows the payload. Errors are as in package car; a malformed header of version 2 is a
+// car.ErrHeader.
 func NewReader(r io.Reader, lim car.Limits) (*car.Reader, error) {
 	br, ok := r.(*bufio.Reader)
 	if !ok || br.Size() < gocar.PragmaSize {

@@ -8,7 +8,7 @@ import (
 	"github.com/pdskit/pdskit/identity"
 )
 
-// Client returns a client of the directory that calls it in the process, so that no port is needed.
+// Client returns a client that calls the directory in this process, without a port.
 func (d *Directory) Client() *identity.PLCClient {
 	return &identity.PLCClient{URL: "http://plc.invalid", HTTP: &http.Client{Transport: inProcess{d}}}
 }

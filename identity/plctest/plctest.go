@@ -1,12 +1,11 @@
-// Package plctest is a did:plc directory for tests and for development: the
-// public directory's API and rules, in one http.Handler.
+// Package plctest is a did:plc directory for tests and for development: the public directory's API
+// and rules, in one http.Handler.
 //
-// It refuses what the public directory refuses, with the same statuses and
-// messages, so that code which works against it works against the real one. It is
-// in memory, or keeps its operations in a file, so that a development server finds
-// its accounts again after a restart. It is not meant to serve strangers.
+// It refuses what the public directory refuses, with the same statuses and messages, so code that
+// works with it works with the real one. It is in memory, or stores its operations in a file, so
+// that a development server keeps its accounts over a restart. It is not meant for public use.
 //
-// What it does not have: the streaming export, and the administrator's endpoint.
+// It lacks the streaming export and the administrator's endpoint.
 package plctest
 
 import (
@@ -18,16 +17,16 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Config says how a directory works. The zero value is a directory in memory.
+// Config configures a directory. The zero value is a directory in memory.
 type Config struct {
 	// Now is the clock; default time.Now. Tests of the recovery window set it.
 	Now func() time.Time
-	// File holds the operations, one JSON object a line, appended and synced before
-	// an operation is answered. It is made if it does not exist. One process may use
-	// it at a time. Empty: memory only.
+	// File stores the operations, one JSON object in each line, appended and synced before the
+	// response. It is created if necessary. Only one process may use it at a time. Empty: memory
+	// only.
 	File string
-	// NoRateLimits lifts the limits on how many operations a DID may have in an hour
-	// (10), a day (30) and a week (100).
+	// NoRateLimits removes the limits on a DID's operations in an hour (10), a day (30) and a week
+	// (100).
 	NoRateLimits bool
 }
 
@@ -53,9 +52,9 @@ type sequenced struct {
 // ErrClosed is returned after Close.
 var ErrClosed = errors.New("plctest: directory is closed")
 
-// New returns a directory. If the file ends in a torn line, which is what a crash
-// in the middle of a write leaves behind, that line is cut off: its operation was
-// never answered. Any other fault in the file is an error.
+// New returns a directory. If the file ends with an incomplete line, which a crash during a write
+// leaves, that line is removed: its operation had no response. Any other fault in the file is an
+// error.
 func New(cfg Config) (*Directory, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -69,7 +68,7 @@ func New(cfg Config) (*Directory, error) {
 	return d, nil
 }
 
-// Close closes the file. Reading goes on to work; writing returns ErrClosed.
+// Close closes the file. Reading still works; writing returns ErrClosed.
 func (d *Directory) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -84,8 +83,8 @@ func (d *Directory) Close() error {
 	return err
 }
 
-// Submit adds an operation, as POST /:did does. Errors are a *Refusal and those of
-// writing the file; nothing is added then.
+// Submit adds an operation, as POST /:did does. Errors are a *Refusal and those of writing the
+// file; the operation is then not added.
 func (d *Directory) Submit(did syntax.DID, op *identity.PLCOperation) error {
 	if err := checkIncoming(op); err != nil {
 		return err
@@ -134,7 +133,7 @@ func (d *Directory) add(log *identity.PLCLog, at time.Time) {
 	d.last = at
 }
 
-// Log returns a copy of a DID's log; nil if the DID is not registered.
+// Log returns a copy of a DID's log, or nil if the DID is not registered.
 func (d *Directory) Log(did syntax.DID) *identity.PLCLog {
 	if log := d.log(did); log != nil {
 		return log.Clone()

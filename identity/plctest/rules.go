@@ -13,8 +13,8 @@ import (
 	"github.com/pdskit/pdskit/identity"
 )
 
-// Limits of the public directory on operations that come in; those that it
-// accepted in the past may go beyond.
+// Limits of the public directory on new operations; those that it accepted in the past may exceed
+// them.
 const (
 	maxOperation   = 4000 // bytes of DAG-CBOR
 	maxEntries     = 10   // of each list
@@ -29,7 +29,7 @@ const (
 	didKeyMultikey = "did:key:z"
 )
 
-// Refusal is an operation that was not accepted.
+// Refusal is the error of a refused operation.
 type Refusal struct {
 	Status  int    // HTTP status
 	Message string // for the client

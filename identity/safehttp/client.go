@@ -10,29 +10,28 @@ import (
 	"time"
 )
 
-// Errors of requests that the client refused. Test with errors.Is.
+// Errors of refused requests. Test with errors.Is.
 var (
-	// ErrAddress: the request, or a redirect, went where it must not go.
+	// ErrAddress: the destination of the request, or of a redirect, is forbidden.
 	ErrAddress = errors.New("safehttp: forbidden destination")
-	// ErrTooLarge: the body of an answer is longer than the limit.
+	// ErrTooLarge: the body of a response is longer than the limit.
 	ErrTooLarge = errors.New("safehttp: too large")
 )
 
-// Config says what a client may do. The zero value suits requests to hosts that strangers have
-// named.
+// Config says what a client may do. The zero value suits requests to untrusted URLs.
 type Config struct {
-	// AllowPrivate lets the client reach addresses that are not public: loopback, private
-	// networks, and the like. It is for development, and for hosts that the operator named.
+	// AllowPrivate allows addresses that are not public: loopback, private networks, and the like.
+	// It is for development, and for hosts that the operator named.
 	AllowPrivate bool
-	// AllowHTTP lets the client speak plain HTTP.
+	// AllowHTTP allows plain HTTP.
 	AllowHTTP bool
-	// Timeout limits an exchange, from dialling to the last byte of the body. 0 means 10 seconds;
+	// Timeout bounds an exchange, from dialling to the last byte of the body. 0: 10 seconds;
 	// negative: no limit.
 	Timeout time.Duration
-	// MaxBody limits the body of an answer, in bytes after decompression. 0 means 1 MiB;
-	// negative: no limit. Reading beyond it gives ErrTooLarge.
+	// MaxBody bounds the body of a response, in bytes after decompression. Reading beyond it gives
+	// ErrTooLarge. 0: 1 MiB; negative: no limit.
 	MaxBody int64
-	// MaxRedirects limits how many redirects are followed. 0 means 3; negative: none are.
+	// MaxRedirects bounds how many redirects are followed. 0: 3; negative: none are followed.
 	MaxRedirects int
 	// Resolver resolves host names. Nil means the system's resolver.
 	Resolver *net.Resolver
@@ -88,7 +87,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// CloseIdleConnections is called by the method of http.Client.
+// CloseIdleConnections implements the method that http.Client calls.
 func (g *guard) CloseIdleConnections() {
 	if t, ok := g.base.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
@@ -120,8 +119,7 @@ func (b *limitedBody) Read(p []byte) (n int, err error) {
 // errRedirect refuses a redirect.
 var errRedirect = errors.New("safehttp: redirected")
 
-// WithoutRedirects returns a client like c, which may be nil, that follows no redirects: one is an
-// error.
+// WithoutRedirects returns a client like c, which may be nil, for which a redirect is an error.
 func WithoutRedirects(c *http.Client) *http.Client {
 	out := &http.Client{}
 	if c != nil {
@@ -131,11 +129,10 @@ func WithoutRedirects(c *http.Client) *http.Client {
 	return out
 }
 
-// PublicAddress reports whether an address is one of the public Internet. Addresses
-// that wrap an IPv4 address (mapped, NAT64) count as that address. Not public are
-// all blocks that the IANA special-purpose registries do not mark as globally
-// reachable, multicast, and transition mechanisms that lead elsewhere (6to4,
-// Teredo).
+// PublicAddress reports whether an address is public. Addresses that contain an IPv4 address
+// (mapped, NAT64) are treated like that address. Not public are all blocks that the IANA
+// special-purpose registries do not mark as globally reachable, multicast, and transition
+// mechanisms that lead elsewhere (6to4, Teredo).
 func PublicAddress(a netip.Addr) bool {
 	if a.Zone() != "" {
 		return false

@@ -16,8 +16,8 @@ type Blob struct {
 	Ref  cid.Cid // of the blob's bytes
 	MIME string
 	Size int64 // in bytes; 0 in the legacy form
-	// Legacy marks the old form of a reference, {"cid": "…", "mimeType": "…"}, which is read
-	// in old records but must not be written to new ones.
+	// Legacy is set for the old form of a reference, {"cid": "…", "mimeType": "…"}, which old
+	// records have and new records must not have.
 	Legacy bool
 }
 
@@ -40,7 +40,7 @@ func blobOf(m map[string]any) (b Blob, ok bool) {
 	return Blob{Ref: ref.Cid, MIME: mime, Size: size}, true
 }
 
-// BlobOf reads a reference from a value, in its present or its legacy form.
+// BlobOf returns the reference in a value, in its present or its legacy form.
 func BlobOf(v any) (b Blob, ok bool) {
 	m, ok := v.(map[string]any)
 	if !ok {
@@ -77,7 +77,7 @@ func Blobs(v any) (list []Blob) {
 	return list
 }
 
-// Links returns the CIDs of all links in a value, those of blobs included.
+// Links returns the CIDs of all links in a value, including those of blobs.
 func Links(v any) (list []cid.Cid) {
 	walk(v, func(v any) bool {
 		if l, ok := v.(Link); ok {
@@ -108,9 +108,8 @@ func walk(v any, visit func(any) bool) {
 // encodedType is "$type": "blob" in CBOR.
 var encodedType = []byte("\x65$type\x64blob")
 
-// BlobRefs checks that a record is canonical DAG-CBOR of an object and returns its
-// references to blobs, without those of the legacy form. For records without blobs,
-// no value is built.
+// BlobRefs checks that a record is canonical DAG-CBOR of an object, and returns its references to
+// blobs, without legacy ones. For records without blobs, it builds no value.
 func BlobRefs(record []byte) ([]Blob, error) {
 	if err := Valid(record, Limits{}); err != nil {
 		return nil, err
@@ -128,8 +127,8 @@ func BlobRefs(record []byte) ([]Blob, error) {
 	return currentRefs(Blobs(v))
 }
 
-// BlobRefs checks that the value is an object and returns its references to blobs, without those in
-// the legacy form. See also the function [BlobRefs].
+// BlobRefs checks that the value is an object, and returns its references to blobs, without legacy
+// ones. See also the function [BlobRefs].
 func (e *Encoded) BlobRefs() ([]Blob, error) {
 	v, err := e.Value()
 	if err != nil {

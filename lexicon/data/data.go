@@ -11,7 +11,7 @@ import (
 	"github.com/pdskit/pdskit/internal/dag"
 )
 
-// Limits bounds what is read. Zero fields mean the defaults.
+// Limits bounds reading. Zero fields mean the defaults.
 type Limits struct {
 	Bytes int // of the encoding; default 2 MiB
 	Depth int // of nested arrays and objects; default 64
@@ -36,7 +36,7 @@ func (l Limits) cbor() icbor.Limits {
 	return icbor.Limits{Bytes: l.Bytes, Depth: l.Depth, Items: l.Items}
 }
 
-// What may be wrong with a value. An *Error wraps one of these.
+// Faults of a value. An *Error wraps one of these.
 var (
 	ErrSyntax    = errors.New("not valid JSON")
 	ErrNumber    = errors.New("not an integer of at most 53 bits")
@@ -53,7 +53,7 @@ var (
 	ErrNotObject = errors.New("a record must be an object")
 )
 
-// What may be wrong with CBOR, besides: each way to stray from the one encoding of a value.
+// Further faults of CBOR: the ways to deviate from the only encoding of a value.
 var (
 	ErrTruncated  = icbor.ErrTruncated  // ends early
 	ErrTrailing   = icbor.ErrTrailing   // bytes after the value
@@ -68,7 +68,7 @@ var (
 	ErrIntRange   = icbor.ErrIntRange   // an integer that does not fit in 64 bits, signed
 )
 
-// Error says what is wrong with a value and where.
+// Error describes a fault of a value.
 type Error struct {
 	Path   string // to the value, such as "embed/images/0"; empty: the whole
 	Offset int    // in bytes of the input; -1: not known
@@ -115,9 +115,8 @@ func (e *Error) underIndex(i int) *Error { return e.under(strconv.Itoa(i)) }
 // CID returns the CID of a record's DAG-CBOR.
 func CID(cbor []byte) cid.Cid { return dag.Sum(dag.CBOR, cbor) }
 
-// TypeOf returns the value of the member "$type" of an encoded object. ok is false if there is none
-// that is a string. TypeOf reads only as far as that member, and does not check the rest: see
-// Valid.
+// TypeOf returns the value of the member "$type" of an encoded object. ok is false if there is no
+// such string. TypeOf reads no further than that member, and does not check the rest: see [Valid].
 func TypeOf(b []byte) (name string, ok bool) {
 	const key = "$type"
 	r := icbor.NewReader(b)

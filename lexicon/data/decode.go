@@ -11,8 +11,8 @@ import (
 	"github.com/pdskit/pdskit/internal/dag"
 )
 
-// Decode reads canonical DAG-CBOR. All text of the value lies in one string, as long as the
-// input, that lives as long as any part of it.
+// Decode reads canonical DAG-CBOR. All strings of the value share one string, as long as the input.
+// It lives as long as any of them.
 func Decode(b []byte, lim Limits) (any, error) {
 	d := newDecoder(string(b), lim)
 	v, err := d.value(d.depth)
@@ -244,8 +244,8 @@ func (d *decoder) object(n, depth int) (any, *Error) {
 	return m, nil
 }
 
-// Encode returns the canonical DAG-CBOR of a value. Besides the types of the
-// package comment it takes int for an integer.
+// Encode returns the canonical DAG-CBOR of a value. Besides the types in the package comment it
+// accepts int for an integer.
 func Encode(v any) ([]byte, error) {
 	b, err := appendValue(make([]byte, 0, 512), v, (Limits{}).withDefaults().Depth)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package data is the AT Protocol's data model: what a record can be, as Go
-// values, as JSON and as DAG-CBOR, and the ways between them.
+// Package data implements the AT Protocol's data model: the values that a record can have, as Go
+// values, as JSON and as DAG-CBOR, and the conversions between them.
 //
 //	null, boolean   nil, bool
 //	integer         int64
@@ -9,22 +9,23 @@
 //	array           []any
 //	object          map[string]any
 //
-// There are no floats. A blob is an object with "$type": "blob"; see Blob.
+// There are no floats. A blob is an object with "$type": "blob"; see [Blob].
 //
-// Records are signed as DAG-CBOR, of which there is one encoding per value.
-// Everything that reads CBOR here accepts only that one, so that a value encoded
-// again gives the bytes it was read from. Of JSON, objects with repeated keys, text that is not
-// Unicode, and numbers that are not integers of 53 bits are refused: two readers could
-// understand them differently.
+// # One encoding
 //
-// An Encoded is a value with its CBOR, for code that needs both and hands them on.
+// Records are signed as DAG-CBOR, which has one encoding for each value. All readers of CBOR here
+// accept only that encoding, so encoding a value again gives the bytes that it was read from.
+// Readers of JSON refuse objects with duplicate keys, text that is not Unicode, and numbers that
+// are not integers of 53 bits, because other readers could understand them differently.
 //
-// AppendCBOR and AppendJSON go from one encoding to the other without building a value. For
-// Go structs there are Marshal, Unmarshal, MarshalJSON and UnmarshalJSON, with Link, Bytes, Blob, Object,
-// Raw and Nullable for their fields. PlainJSON and UnmarshalPlainJSON are for JSON that never becomes CBOR.
+// # Conversions
 //
-// All readers work within Limits, which are on by default. Errors are *Error,
-// with the path and offset of the fault.
+// An [Encoded] is a value with its CBOR, for code that needs both. [AppendCBOR] and [AppendJSON]
+// convert between the encodings without building a value. For Go structs there are [Marshal],
+// [Unmarshal], [MarshalJSON] and [UnmarshalJSON], with Link, Bytes, Blob, Object, Raw and Nullable
+// for their fields. [PlainJSON] and [UnmarshalPlainJSON] are for JSON that never becomes CBOR.
+//
+// All readers have Limits by default. Errors are *Error, with the path and offset of the fault.
 //
 // See the Data Model specification.
 package data

@@ -6,11 +6,12 @@ import (
 	icbor "github.com/pdskit/pdskit/internal/cbor"
 )
 
-// Encoded is a value together with its encoding in canonical DAG-CBOR. It is made from one of the
-// two, or from JSON, so that they always are of each other. Whoever gets an Encoded need neither
-// decode nor encode it again. Neither the value nor the encoding must be changed.
+// Encoded is a value together with its encoding in canonical DAG-CBOR. It is made from either of
+// them, or from JSON, so they always match. Code that gets an Encoded need neither decode nor
+// encode it again. Neither the value nor the encoding may be changed.
 //
-// One that DecodeLazily has made is for one goroutine at a time, others for any number.
+// An Encoded of DecodeLazily is for one goroutine at a time. All others are safe for concurrent
+// use.
 type Encoded struct {
 	cbor  []byte
 	value any
@@ -18,7 +19,7 @@ type Encoded struct {
 	known bool // value and err are those of cbor
 }
 
-// ParseJSON reads one JSON value. See FromJSON.
+// ParseJSON reads one JSON value, as [FromJSON] does.
 func ParseJSON(b []byte, lim Limits) (*Encoded, error) {
 	enc, err := AppendCBOR(make([]byte, 0, len(b)), b, lim)
 	if err != nil {
@@ -31,7 +32,7 @@ func ParseJSON(b []byte, lim Limits) (*Encoded, error) {
 	return &Encoded{cbor: enc, value: v, known: true}, nil
 }
 
-// EncodeValue encodes a value. See Encode.
+// EncodeValue encodes a value, as [Encode] does.
 func EncodeValue(v any) (*Encoded, error) {
 	enc, err := Encode(v)
 	if err != nil {
@@ -40,15 +41,15 @@ func EncodeValue(v any) (*Encoded, error) {
 	return &Encoded{cbor: enc, value: v, known: true}, nil
 }
 
-// DecodeLazily returns an Encoded of bytes that may be anything. They are checked and decoded when
-// the value is first asked for.
+// DecodeLazily returns an Encoded of unchecked bytes. They are checked and decoded when the value
+// is first needed.
 func DecodeLazily(cbor []byte) *Encoded { return &Encoded{cbor: cbor} }
 
-// CBOR returns the encoding. That of DecodeLazily is as it was given.
+// CBOR returns the encoding. After DecodeLazily it is unchecked.
 func (e *Encoded) CBOR() []byte { return e.cbor }
 
-// Value returns the value. The error is that of Decode with the default Limits, and can only be one
-// for an Encoded of DecodeLazily.
+// Value returns the value. Only an Encoded of DecodeLazily can have an error: that of Decode with
+// the default Limits.
 func (e *Encoded) Value() (any, error) {
 	if !e.known {
 		e.value, e.err = Decode(e.cbor, Limits{})
@@ -57,8 +58,8 @@ func (e *Encoded) Value() (any, error) {
 	return e.value, e.err
 }
 
-// Member returns the value of a member of an object; nil if there is none, if the value is not an
-// object, or if e is nil.
+// Member returns the value of a member of an object. It is nil if there is no such member, if the
+// value is not an object, or if e is nil.
 func (e *Encoded) Member(name string) *Encoded {
 	if e == nil {
 		return nil
@@ -84,7 +85,7 @@ func (e *Encoded) Member(name string) *Encoded {
 	return nil
 }
 
-// Items returns the items of an array; nil if the value is not an array, or if e is nil.
+// Items returns the items of an array. It is nil if the value is not an array, or if e is nil.
 func (e *Encoded) Items() []*Encoded {
 	if e == nil {
 		return nil
@@ -109,8 +110,8 @@ func (e *Encoded) Items() []*Encoded {
 	return items
 }
 
-// Blobs returns the references to blobs in the value, as the function of that name does. It does
-// not look where there can be none.
+// Blobs returns the references to blobs in the value, as the function [Blobs] does. It is fast for
+// values without blobs.
 func (e *Encoded) Blobs() ([]Blob, error) {
 	v, err := e.Value()
 	if err != nil || !bytes.Contains(e.cbor, []byte("mimeType")) {

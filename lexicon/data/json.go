@@ -23,8 +23,8 @@ func FromJSON(b []byte, lim Limits) (any, error) {
 	return e.value, nil
 }
 
-// AppendCBOR appends the canonical DAG-CBOR of one JSON value, without building
-// it. The limit on bytes is on the JSON.
+// AppendCBOR appends the canonical DAG-CBOR of one JSON value without building the value. The limit
+// on bytes applies to the JSON.
 func AppendCBOR(b, json []byte, lim Limits) ([]byte, error) {
 	lim = lim.withDefaults()
 	if len(json) > lim.Bytes {

@@ -24,8 +24,8 @@ func ToJSON(v any) ([]byte, error) {
 	return AppendJSON(nil, b)
 }
 
-// AppendJSON appends the JSON of a value that is given in DAG-CBOR, without
-// building it. The two must not share memory. If the value is not valid, nothing is appended.
+// AppendJSON appends the JSON of a value in DAG-CBOR without building the value. b and cbor must
+// not share memory. If the value is not valid, nothing is appended.
 func AppendJSON(b, cbor []byte) ([]byte, error) {
 	d := newJSONWriter(cbor)
 	out, ok := d.json(slices.Grow(b, len(cbor)+len(cbor)/4+16), d.depth)
@@ -43,9 +43,9 @@ func newJSONWriter(cbor []byte) decoder {
 	return newDecoder(unsafe.String(unsafe.SliceData(cbor), len(cbor)), Limits{})
 }
 
-// WriteJSON writes the JSON of a value that is given in DAG-CBOR, in pieces. JSON can be six times
-// as long as DAG-CBOR; WriteJSON needs no more memory than the DAG-CBOR and 64 KiB. If the value is
-// not valid, nothing is written.
+// WriteJSON writes the JSON of a value in DAG-CBOR in pieces. JSON can be six times as long as
+// DAG-CBOR; WriteJSON needs only the memory of the DAG-CBOR and 64 KiB. If the value is not valid,
+// nothing is written.
 func WriteJSON(w io.Writer, cbor []byte) error {
 	if err := Valid(cbor, Limits{}); err != nil {
 		return err

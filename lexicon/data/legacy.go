@@ -27,8 +27,9 @@ import (
 const legacyDepth = 256
 
 // RecordRefs returns the CIDs of the blobs that a stored record refers to, in the present or the
-// legacy form of a reference, each once. It accepts legacy records and reports whether the record
-// is one. Its error is an *Error: the record is not well-formed CBOR, or not a map.
+// legacy form, each once. It accepts legacy records, and reports whether the record is one: one
+// that breaks the present rules of the data model. The error is an *Error if the record is not a
+// map in well-formed CBOR.
 func RecordRefs(record []byte) (refs []cid.Cid, legacy bool, err error) {
 	add := func(c cid.Cid) {
 		if codec, _, ok := dag.Split(c); ok && codec == dag.Raw && !slices.Contains(refs, c) {
@@ -60,11 +61,11 @@ func RecordRefs(record []byte) (refs []cid.Cid, legacy bool, err error) {
 }
 
 // AppendRecordJSON appends the JSON of a stored record. Unlike [AppendJSON] it accepts legacy
-// records. What the data model does not have is shown as JavaScript would: floats as numbers
-// (infinities and NaN as null), integers with all their digits, undefined and unknown simple values
-// as null, tagged items without their tag. Keys that are numbers become their digits, keys that are
-// arrays or maps the base64 of their encoding. If a key is given twice, the last value counts.
-// Invalid Unicode becomes replacement characters.
+// records. Values outside of the data model become what JavaScript would show: floats become
+// numbers (infinities and NaN become null), integers keep all their digits, undefined and unknown
+// simple values become null, and tagged items lose their tag. Keys that are numbers become their
+// digits; keys that are arrays or maps become the base64 of their encoding. Of duplicate keys, the
+// last one counts. Invalid Unicode becomes replacement characters.
 func AppendRecordJSON(b, record []byte) ([]byte, error) {
 	if out, err := AppendJSON(b, record); err == nil {
 		return out, nil

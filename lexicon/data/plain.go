@@ -9,11 +9,10 @@ import (
 	"github.com/pdskit/pdskit/internal/exactjson"
 )
 
-// PlainJSON reads JSON that is never encoded as CBOR, such as preferences: numbers may have
-// fractions and be of any size. The value is for validation, not for storage: a number is an int64
-// if that holds it exactly, else the nearest float64; objects that stand for links or bytes in the
-// data model stay objects. Names that an object has twice are refused. The caller bounds the
-// length.
+// PlainJSON reads JSON that never becomes CBOR, such as preferences: numbers may have fractions and
+// any size. The value is for validation, not for storage: a number is an int64 if that holds it
+// exactly, else the nearest float64; objects that represent links or bytes in the data model stay
+// objects. Duplicate names in an object are refused. The caller bounds the length.
 func PlainJSON(b []byte) (any, error) {
 	if err := exactjson.CheckPlain(b); err != nil {
 		return nil, err

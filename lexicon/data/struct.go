@@ -29,9 +29,9 @@ var encMode, decMode = func() (cbor.EncMode, cbor.DecMode) {
 	return enc, dec
 }()
 
-// Marshal returns the canonical DAG-CBOR of a Go value: structs with cbor or json
-// tags, Link for links, []byte or Bytes for bytes. A nil slice is an empty array, a nil map an empty
-// object. What the data model does not have, such as a float, is an error.
+// Marshal returns the canonical DAG-CBOR of a Go value: structs with cbor or json tags, Link for
+// links, []byte or Bytes for bytes. A nil slice becomes an empty array, a nil map an empty object.
+// Values outside of the data model, such as floats, are errors.
 func Marshal(v any) ([]byte, error) {
 	b, err := encMode.Marshal(v)
 	if err != nil {
@@ -40,8 +40,8 @@ func Marshal(v any) ([]byte, error) {
 	return b, Valid(b, Limits{})
 }
 
-// Unmarshal reads canonical DAG-CBOR into a Go value. Fields that the value does not
-// have are ignored; names are compared exactly.
+// Unmarshal reads canonical DAG-CBOR into a Go value. It compares names exactly, and ignores
+// members without a field.
 func Unmarshal(b []byte, v any) error {
 	if err := Valid(b, Limits{}); err != nil {
 		return err
@@ -56,15 +56,15 @@ func Unmarshal(b []byte, v any) error {
 // empty array and a nil map an empty object. The value is not changed.
 func MarshalJSON(v any) ([]byte, error) { return exactjson.Marshal(v) }
 
-// UnmarshalJSON reads JSON into a Go value. Unlike encoding/json, it compares names exactly, and it
-// refuses names that an object has twice and text that is not Unicode. Fields that the value does
-// not have are ignored. It does not check that the JSON is of the data model; types such as Link,
-// Blob and Object check their own part.
+// UnmarshalJSON reads JSON into a Go value. Unlike encoding/json, it compares names exactly, and
+// refuses duplicate names in an object and text that is not Unicode. Members without a field are
+// ignored. It does not check that the JSON is of the data model; types such as Link, Blob and
+// Object check their own part.
 func UnmarshalJSON(b []byte, v any) error { return exactjson.Unmarshal(b, v) }
 
-// UnmarshalPlainJSON is UnmarshalJSON for JSON that is never encoded as CBOR, such as preferences
-// and the views of an AppView. Values may have escapes of lone surrogates, which JavaScript writes
-// for text that was cut in the middle of a character: a json.RawMessage keeps them.
+// UnmarshalPlainJSON is [UnmarshalJSON] for JSON that never becomes CBOR, such as preferences and
+// the views of an AppView. It accepts escapes of lone surrogates, which JavaScript writes for text
+// that was cut in the middle of a character; a json.RawMessage keeps them.
 func UnmarshalPlainJSON(b []byte, v any) error { return exactjson.UnmarshalPlain(b, v) }
 
 func notValue(v any) error { return fmt.Errorf("%w: %T", ErrValue, v) }

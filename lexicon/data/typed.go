@@ -6,11 +6,11 @@ import (
 	"github.com/pdskit/pdskit/internal/exactjson"
 )
 
-// Object is an object of any contents, for fields of Go structs whose members are looked at. Raw is
-// for those that are passed on.
+// Object is an object with any members, for fields of Go structs whose members the program reads.
+// Use [Raw] for values that it only passes on.
 type Object map[string]any
 
-// ObjectOf returns a Go value, such as a struct that stands for a record, as an Object.
+// ObjectOf converts a Go value, such as a struct for a record, to an Object.
 func ObjectOf(v any) (Object, error) {
 	b, err := Marshal(v)
 	if err != nil {
@@ -75,9 +75,9 @@ func (o *Object) set(v any) error {
 	return nil
 }
 
-// Raw is a value in JSON, for fields of Go structs that a schema calls unknown. It is kept as it
-// came, and checked by whoever reads it. In CBOR it is what the JSON stands for. The JSON of a Go
-// value, such as a struct that stands for a record, is made by MarshalJSON.
+// Raw is a JSON value, for fields of Go structs that a schema calls unknown. It is kept unchanged
+// and unchecked. Its CBOR is the encoding of the JSON's value. To make the JSON of a Go value, use
+// MarshalJSON.
 type Raw []byte
 
 // Into reads the value into a Go value, as UnmarshalPlainJSON does.
@@ -155,14 +155,14 @@ func (b *Blob) set(v any) error {
 	return nil
 }
 
-// Nullable is an optional field that may also be null, which means something else than its
-// absence. In a struct it needs the option omitzero.
+// Nullable is an optional field whose value may be null, which differs from a missing field. In a
+// struct it needs the option omitzero.
 type Nullable[T any] struct {
 	Set   bool // the field is there
 	Value *T   // nil: null
 }
 
-// IsZero reports that the field is absent.
+// IsZero reports whether the field is missing.
 func (n Nullable[T]) IsZero() bool { return !n.Set }
 
 // MarshalJSON implements json.Marshaler.

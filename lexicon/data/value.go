@@ -47,9 +47,9 @@ func appendBytes(b []byte, s string) ([]byte, bool) {
 	return b, err == nil
 }
 
-// Link is a link to another block. The zero Link links nowhere and cannot be encoded.
+// Link is a link to another block. The zero Link has no target and cannot be encoded.
 //
-// It exists because a bare cid.Cid in a struct would be encoded as a byte string.
+// Use it instead of cid.Cid in structs, which would be encoded as a byte string.
 type Link struct{ cid.Cid }
 
 // MarshalCBOR implements cbor.Marshaler.

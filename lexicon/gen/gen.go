@@ -11,22 +11,22 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Config says what is generated.
+// Config says what to generate.
 type Config struct {
 	// Package is the name of the Go package.
 	Package string
-	// Schemas selects documents by NSID; "com.example.*" are all below a name. The definitions
+	// Schemas selects documents by NSID; "com.example.*" selects all below a name. The definitions
 	// that they refer to are generated too.
 	Schemas []string
-	// Trim lists prefixes that are left out of Go names: with "com.example",
-	// com.example.feed.post is FeedPost, else ComExampleFeedPost. The first that fits counts.
+	// Trim lists prefixes to omit from Go names: with "com.example", com.example.feed.post becomes
+	// FeedPost instead of ComExampleFeedPost. The first matching prefix is used.
 	Trim []string
 	// Raw lists definitions, such as "com.example.defs#view", whose values are data.Raw wherever
-	// they are referred to; a list is a []data.Raw. It suits what is passed on as it is.
+	// they are referred to; a list is a []data.Raw. It suits values that are passed on unchanged.
 	Raw []string
-	// Client adds a function for every method that calls it.
+	// Client adds, for every method, a function that calls it.
 	Client bool
-	// Handlers adds a function for every method that makes a route of its implementation.
+	// Handlers adds, for every method, a function that makes a route of its implementation.
 	Handlers bool
 }
 

@@ -10,9 +10,8 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// ValidateRecord validates a record and its key: with Base if that has the schema, else with
-// what is resolved. A schema that cannot be had gives an error for which errors.Is reports
-// lexicon.ErrUnknownSchema.
+// ValidateRecord validates a record and its key with the schema from Base, or with the resolved
+// one. If the schema is not available, the error matches lexicon.ErrUnknownSchema.
 func (r *Resolver) ValidateRecord(ctx context.Context, collection syntax.NSID, rkey syntax.RecordKey, record any) error {
 	if r.Base != nil {
 		if _, ok := r.Base.Lookup(collection); ok {
@@ -29,10 +28,10 @@ func (r *Resolver) ValidateRecord(ctx context.Context, collection syntax.NSID, r
 	return c.ValidateRecord(collection, rkey, record)
 }
 
-// Catalog returns a catalog with a document and all that it refers to, directly or not, from
-// Base or from the network. It must not be changed. Only the document itself is essential: what
-// it refers to and cannot be had is missing, and so is what goes beyond MaxRefs or twice
-// MaxSize in all.
+// Catalog returns a catalog with a document and everything that it refers to, directly or
+// indirectly, from Base or the network. It must not be changed. Only the document itself is
+// essential: references that are not available are missing, and so is what exceeds MaxRefs or twice
+// MaxSize in total.
 func (r *Resolver) Catalog(ctx context.Context, id syntax.NSID) (*lexicon.Catalog, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout())
 	defer cancel()

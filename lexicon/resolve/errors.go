@@ -12,16 +12,16 @@ import (
 var (
 	// ErrNotFound: no schema is published under the NSID.
 	ErrNotFound = errors.New("not published")
-	// ErrUnavailable: whether there is a schema could not be learned now.
+	// ErrUnavailable: it is unknown whether there is a schema; a later attempt may succeed.
 	ErrUnavailable = errors.New("unavailable")
 	// ErrInvalid: what was found is not a valid schema, or not proven to be the owner's.
 	ErrInvalid = errors.New("invalid")
-	// ErrOffline: the resolver is not allowed to ask the network.
+	// ErrOffline: the resolver must not use the network.
 	ErrOffline = errors.New("offline")
 )
 
-// Error says why a schema was not resolved. To whoever validates, it is an unknown schema:
-// errors.Is reports lexicon.ErrUnknownSchema too.
+// Error says why a schema was not resolved. For validation it means an unknown schema: it matches
+// lexicon.ErrUnknownSchema too.
 type Error struct {
 	ID   syntax.NSID
 	Kind error  // one of the errors above

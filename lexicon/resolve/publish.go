@@ -9,15 +9,15 @@ import (
 // Collection is the collection in which schemas are published.
 const Collection = "com.atproto.lexicon.schema"
 
-// TXTName returns the name of the DNS record that says who publishes an NSID and
-// its group: "_lexicon.example.app" for app.example.note.
+// TXTName returns the name of the DNS record that names the publisher of an NSID and its group:
+// "_lexicon.example.app" for app.example.note.
 func TXTName(id syntax.NSID) string { return "_lexicon." + id.Authority() }
 
 // TXTValue returns the text of that record.
 func TXTValue(did syntax.DID) string { return "did=" + string(did) }
 
-// Record checks a schema, given as JSON, and returns it as the record in which it is
-// published, with its record key. Fields that the language does not have are kept.
+// Record checks a schema in JSON, and returns the record to publish it, with its record key. Fields
+// that the language does not define are kept.
 func Record(schema []byte) (syntax.RecordKey, map[string]any, error) {
 	doc, err := lexicon.ParseSchema(schema)
 	if err != nil {

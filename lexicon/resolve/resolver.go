@@ -13,64 +13,61 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Records reads records of accounts anywhere in the network; *records.Reader of package
-// xrpc/records is one. It must be safe for concurrent use.
+// Records reads records of accounts on any server; *records.Reader of package xrpc/records
+// implements it. It must be safe for concurrent use.
 type Records interface {
-	// Record returns a record in DAG-CBOR and the revision of the commit that proves it. It answers
-	// for it that the record is the account's, and for its size.
+	// Record returns a record in DAG-CBOR, and the revision of the commit that proves it. It must
+	// verify that the record is the account's, and bound its size.
 	//
-	// If there is no record, errors.Is reports fs.ErrNotExist for the error. If a later attempt may
-	// succeed, the error, or one that it wraps, has a method Temporary() bool that returns true.
-	// Any other error says that what was found is not the account's record.
+	// If there is no record, the error matches fs.ErrNotExist. If a later attempt may succeed, the
+	// error, or one that it wraps, has a method Temporary() bool that returns true. Any other error
+	// means that what was found is not the account's record.
 	Record(ctx context.Context, did syntax.DID, collection syntax.NSID, rkey syntax.RecordKey) (record []byte, rev syntax.TID, err error)
 }
 
-// DNS looks up TXT records; *net.Resolver is one. A name without records gives
-// a *net.DNSError that says so.
+// DNS looks up TXT records; *net.Resolver implements it. A name without records gives a
+// *net.DNSError with IsNotFound.
 type DNS interface {
 	LookupTXT(ctx context.Context, name string) ([]string, error)
 }
 
-// Resolver resolves schemas and remembers them. Its zero value knows no schemas; with Records it
-// finds those of the network:
+// Resolver resolves and caches schemas. The zero value knows no schemas. With Records it finds
+// those on the network:
 //
 //	r := &resolve.Resolver{Base: lexicon.Builtin(), Records: new(records.Reader)}
 //
-// It is safe for concurrent use; its fields must not be changed after the first use, nor the
-// Resolver copied.
+// It is safe for concurrent use. Do not copy it, or change its fields after the first use.
 type Resolver struct {
-	// Base holds schemas that are not looked up because the host has them; nil: none.
-	// It takes precedence over the network.
+	// Base has schemas that take precedence over the network; nil: none.
 	Base *lexicon.Catalog
-	// Offline forbids all requests: what is not in Base gives ErrOffline.
+	// Offline forbids requests: schemas outside of Base give ErrOffline.
 	Offline bool
 
 	// Records reads the records of schemas. Nil: the Resolver is offline.
 	Records Records
-	// DNS looks up TXT records; default: net.DefaultResolver. It is required in WebAssembly, which
-	// has no sockets: identity.DNSOverHTTPS is one.
+	// DNS looks up TXT records; default: net.DefaultResolver. It is required on WebAssembly, which
+	// has no sockets; identity.DNSOverHTTPS implements it.
 	DNS DNS
 
-	// TTL is how long a schema is believed; default 1 hour. The specification's upper bound is
-	// 24 hours.
+	// TTL is how long a schema is fresh; default 1 hour. The specification allows at most 24 hours.
 	TTL time.Duration
-	// StaleFor is how long after TTL a schema is served while it cannot be
-	// resolved again; default 90 days, negative: not at all.
+	// StaleFor is how long after TTL a schema is used if it cannot be resolved again; default 90
+	// days; negative: not at all.
 	StaleFor time.Duration
-	// NegativeTTL is how long a failure is believed, and how long a stale schema is served before
-	// the next attempt; default 5 minutes.
+	// NegativeTTL is how long a failure is cached, and how long a stale schema is used before the
+	// next attempt; default 5 minutes.
 	NegativeTTL time.Duration
-	// Timeout limits one resolution, including that of all a schema refers to; default 10 seconds.
+	// Timeout bounds one resolution, including all that a schema refers to; default 10 seconds.
 	Timeout time.Duration
-	// MaxSize limits a schema, in bytes of DAG-CBOR; default 512 KiB.
+	// MaxSize bounds a schema, in bytes of DAG-CBOR; default 512 KiB.
 	MaxSize int
-	// MaxEntries bounds the schemas and failures that are remembered; default 1024. A
-	// schema of more than 8 KiB counts as several.
+	// MaxEntries bounds the number of cached schemas and failures; default 1024. A schema of more
+	// than 8 KiB counts as several.
 	MaxEntries int
-	// MaxRefs is how many documents are resolved because a schema refers to them, directly or
-	// not; default 64.
+	// MaxRefs bounds how many documents are resolved because a schema refers to them, directly or
+	// indirectly; default 64.
 	MaxRefs int
-	// Concurrency is how many resolutions may be under way; default 16. Others wait.
+	// Concurrency bounds the number of concurrent resolutions; default 16. Others wait.
 	Concurrency int
 	// Now is the clock; default time.Now.
 	Now func() time.Time
@@ -143,7 +140,7 @@ func (r *Resolver) now() time.Time {
 func (r *Resolver) timeout() time.Duration { return or(r.Timeout, 10*time.Second) }
 func (r *Resolver) maxSize() int           { return or(r.MaxSize, 512<<10) }
 
-// Schema resolves a schema over the network, whether or not Base has it. Errors are *Error.
+// Schema resolves a schema over the network, even if Base has it. Errors are *Error.
 func (r *Resolver) Schema(ctx context.Context, id syntax.NSID) (*Schema, error) {
 	r.init()
 	if r.Offline || r.Records == nil {
@@ -170,7 +167,7 @@ func (r *Resolver) Schema(ctx context.Context, id syntax.NSID) (*Schema, error) 
 	})
 }
 
-// Document returns a document of Base, or else resolves it.
+// Document returns a document from Base, or resolves it.
 func (r *Resolver) Document(ctx context.Context, id syntax.NSID) (*lexicon.Document, error) {
 	doc, _, err := r.document(ctx, id)
 	return doc, err
@@ -190,8 +187,8 @@ func (r *Resolver) document(ctx context.Context, id syntax.NSID) (*lexicon.Docum
 	return s.Document, s.size, nil
 }
 
-// PermissionSet returns the permission set of an NSID. A document that is something
-// else gives ErrInvalid.
+// PermissionSet returns the permission set of an NSID. If the document is something else, the error
+// is ErrInvalid.
 func (r *Resolver) PermissionSet(ctx context.Context, id syntax.NSID) (*lexicon.PermissionSet, error) {
 	doc, err := r.Document(ctx, id)
 	if err != nil {

@@ -58,9 +58,9 @@ func (h Handle) TLD() string {
 	return strings.ToLower(string(h[strings.LastIndexByte(string(h), '.')+1:]))
 }
 
-// AllowedTLD reports whether the last label is one that may be registered: not
-// reserved, nor meant for local networks (Handle specification, additional
-// non-syntax restrictions). ".test" counts as allowed: development uses it.
+// AllowedTLD reports whether the last label may be registered: it is neither reserved nor meant for
+// local networks (Handle specification, additional non-syntax restrictions). ".test" is allowed for
+// development.
 func (h Handle) AllowedTLD() bool {
 	switch h.TLD() {
 	case "alt", "arpa", "example", "internal", "invalid", "local", "localhost", "onion":

@@ -1,9 +1,9 @@
 package syntax
 
-// Language is a language tag, such as "pt-BR": well-formed by the grammar of
-// BCP 47 (RFC 5646 section 2.1), including grandfathered tags, with a primary
-// subtag of two or three lower-case letters. Whether its subtags are registered is not
-// checked. At most 128 bytes. Specification: Lexicon, string formats.
+// Language is a language tag, such as "pt-BR": well-formed by the grammar of BCP 47 (RFC 5646
+// section 2.1), including grandfathered tags, with a primary subtag of two or three lower-case
+// letters. It does not check that subtags are registered. At most 128 bytes. Specification:
+// Lexicon, string formats.
 type Language string
 
 // ParseLanguage checks that s is a language tag.

@@ -1,15 +1,13 @@
-// Package syntax has the string formats of the Lexicon language as small string
-// types: DIDs, handles, NSIDs, record keys, TIDs, AT-URIs, datetimes, language
-// tags and URIs.
+// Package syntax defines the string formats of the Lexicon language as small string types: DIDs,
+// handles, NSIDs, record keys, TIDs, AT-URIs, datetimes, language tags and URIs.
 //
-// A value of one of these types made by its Parse function is valid; a conversion such as DID("…")
-// is a promise by whoever writes it. Validation looks at every byte once, and allocates nothing
-// unless it fails. Nothing is normalised on the way: what was parsed is what comes out, as
-// identifiers are compared byte by byte throughout the protocol. Normalize methods exist where the
-// specification defines a normal form.
+// A value that a Parse function returns is valid. A conversion such as DID("…") is not checked.
+// Parsing examines every byte once, and allocates nothing unless it fails. It never normalises: the
+// protocol compares identifiers byte by byte. Normalize methods exist where the specification
+// defines a normal form.
 //
-// See the specifications of DIDs, Handles, NSIDs, Record Keys, TIDs, AT-URIs and
-// of the Lexicon string formats.
+// See the specifications of DIDs, Handles, NSIDs, Record Keys, TIDs, AT-URIs and of the Lexicon
+// string formats.
 package syntax
 
 import (
@@ -17,7 +15,7 @@ import (
 	"strings"
 )
 
-// Error says why a string is not of a format.
+// Error says why a string does not have a format.
 type Error struct {
 	Format string // of the Lexicon language: "did", "handle", …
 	Input  string // cut to 64 bytes
@@ -53,8 +51,8 @@ func newError(format, s string, f fault) error {
 	return &Error{Format: format, Input: s, Offset: f.at, Reason: f.reason}
 }
 
-// What a byte can be. classes has it for every byte, so that loops over a string ask one question
-// for each, or for several at once.
+// Properties of bytes. The table classes has them for every byte, so that a loop over a string
+// tests one or several properties with one look-up.
 const (
 	classLower = 1 << iota // a-z
 	classAlpha

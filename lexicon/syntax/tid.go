@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// TID is a timestamp identifier: 13 characters of base32-sortable that encode
-// microseconds since 1970 (53 bits) and a clock identifier (10 bits). TIDs
-// compare as strings like the times they were made. Specification: TID.
+// TID is a timestamp identifier: 13 characters of base32-sortable that encode microseconds since
+// 1970 (53 bits) and a clock identifier (10 bits). TIDs sort as strings by their times.
+// Specification: TID.
 type TID string
 
 // ParseTID checks that s is a TID.
@@ -51,15 +51,14 @@ var tidValues = func() (t [256]uint8) {
 	return t
 }()
 
-// NewTID returns the TID of a time, in microseconds, and a clock identifier, of which the low 10
-// bits count. A time before 1970 counts as 1970, one after the year 2255 as the last moment that a
-// TID can hold.
+// NewTID returns the TID of a time, in microseconds, and the low 10 bits of a clock identifier. A
+// time before 1970 becomes 1970, and one after the year 2255 the last moment that a TID can hold.
 func NewTID(t time.Time, clock uint) TID { return tidOf(microsOf(t), clock) }
 
-// NextTID returns the TID of a time if that is later than prev, otherwise the TID of the
-// microsecond after prev. It keeps one sequence ascending, such as the revisions of one repository,
-// whatever the clock does: prev is all that it knows. An empty or malformed prev does not count. If
-// prev is the last TID of all, in the year 2255, there is no next one and ok is false.
+// NextTID returns the TID of a time if that is later than prev; otherwise the TID of the
+// microsecond after prev. It keeps one sequence ascending, such as the revisions of a repository,
+// even if the clock goes back. An empty or malformed prev is ignored. If prev is the last possible
+// TID, in the year 2255, ok is false.
 func NextTID(prev TID, now time.Time, clock uint) (next TID, ok bool) {
 	micros := microsOf(now)
 	if prev.valid() {
@@ -126,20 +125,20 @@ func (t *TID) UnmarshalText(b []byte) (err error) {
 }
 
 // TIDClock makes TIDs, each greater than all before it. The zero value is ready to use, with a
-// random clock identifier, and safe for concurrent use. Its fields must not be changed after the
-// first use.
+// random clock identifier. It is safe for concurrent use. Do not change its fields after the first
+// use.
 //
-// When TIDs are asked for faster than one a microsecond, or when the system's clock goes back, the
+// If TIDs are requested faster than one a microsecond, or if the system's clock goes back, the
 // clock runs ahead of the time: see MaxLead. After a restart, NextAfter keeps a sequence ascending.
 //
-// A TIDClock is for one sequence: NextAfter moves it for all who use it. For sequences that must
-// not move each other, such as the revisions of many repositories, use [NextTID].
+// A TIDClock is for one sequence: NextAfter affects all its users. For independent sequences, such
+// as the revisions of many repositories, use [NextTID].
 type TIDClock struct {
 	// Now is the time. Nil: time.Now.
 	Now func() time.Time
-	// MaxLead bounds how far the clock may run ahead of the time. Beyond that it follows the time
-	// again, which must have gone back, with another clock identifier. So its TIDs stay unique but
-	// do not ascend at that moment. 0: no bound.
+	// MaxLead bounds how far the clock may run ahead of the time. Beyond it, the time must have
+	// gone back: the clock then follows the time, with another clock identifier. So TIDs stay
+	// unique, but do not ascend at that moment. 0: no bound.
 	MaxLead time.Duration
 
 	mu   sync.Mutex
@@ -147,15 +146,15 @@ type TIDClock struct {
 	id   uint   // clock identifier + 1; 0: not chosen yet
 }
 
-// NewTIDClock returns a clock with a given identifier, of which the low 10 bits count.
+// NewTIDClock returns a clock with the low 10 bits of an identifier.
 func NewTIDClock(id uint) *TIDClock { return &TIDClock{id: id&1023 + 1} }
 
 // Next returns a TID greater than all that the clock has returned.
 func (c *TIDClock) Next() TID { return c.NextAfter("") }
 
-// NextAfter is Next, with a result that is also greater than prev, which may be empty. So a
-// sequence ascends even if prev was made by a clock that ran ahead. Only after a TID of the year
-// 2255, when TIDs end, it is not greater.
+// NextAfter is [TIDClock.Next], and the result is also greater than prev, which may be empty. So a
+// sequence ascends even if prev was made by a clock that ran ahead. The only exception is a prev of
+// the year 2255, where TIDs end.
 func (c *TIDClock) NextAfter(prev TID) TID {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -23,9 +23,9 @@ import (
 //	diff     the differences of two trees that are ten changes apart
 //	walk     all entries
 //
-// Beside Go's own figures it reports ns/key and B/key, and, as floor-ns/key or
-// floor-ns, what hashing alone costs on the same machine: of all keys and nodes for build and
-// load, of the nodes of one path for a change.
+// Beside Go's own figures it reports ns/key and B/key, and, as floor-ns/key or floor-ns, what
+// hashing alone costs on the same machine: of all keys and nodes for build and load, of the nodes
+// of one path for a change.
 func Benchmark(b *testing.B, lib Library) {
 	for _, n := range []int{1000, 10_000, 100_000, 1_000_000} {
 		if testing.Short() && n > 10_000 {

@@ -7,17 +7,17 @@ import (
 	"github.com/pdskit/pdskit/mst"
 )
 
-// Vector is a tree that a strict reader refuses.
+// Vector is a tree that a strict reader must refuse.
 type Vector struct {
-	// Name says what was done to it.
+	// Name names the fault.
 	Name string
 	// Root is the tree's root, and Blocks are its nodes.
 	Root   cid.Cid
 	Blocks mst.BlockMap
-	// Keys are some of its keys, to be asked for.
+	// Keys are some of its keys, to look up.
 	Keys []string
-	// Valid says that it is well-formed, but larger than anybody has a right to
-	// expect: a reader may refuse it or not, as long as that takes neither for ever nor all memory.
+	// Valid means that it is well-formed, but larger than any honest tree. A reader may accept or
+	// refuse it, but must not need excessive time or memory.
 	Valid bool
 }
 

@@ -10,16 +10,15 @@ import (
 	"github.com/pdskit/pdskit/mst"
 )
 
-// Miner finds keys of wanted heights, in ascending order. The zero value is
-// ready to use.
+// Miner finds keys of given heights, in ascending order. The zero value is ready to use.
 type Miner struct {
 	// Collection is the part of the keys before the slash. Default "com.example.mined".
 	Collection string
 	next       int
 }
 
-// Key returns the next key of exactly a height, which is greater than all keys
-// before. Each height takes four times as long as the one below: some 2 ms for 6.
+// Key returns the next key of exactly the given height; it is greater than all previous keys. Each
+// height takes four times as long as the one below: some 2 ms for 6.
 func (m *Miner) Key(height int) string {
 	if m.Collection == "" {
 		m.Collection = "com.example.mined"
@@ -32,9 +31,9 @@ func (m *Miner) Key(height int) string {
 	}
 }
 
-// Keys returns n different keys in random order that make interesting trees: heights from 0 to some
-// 6, with far more tall keys than by chance; many keys with long common prefixes; some that are
-// prefixes of others.
+// Keys returns n different keys in random order that make interesting trees: heights from 0 to
+// about 6, with far more tall keys than random ones would have; many keys with long common
+// prefixes; some that are prefixes of others.
 func Keys(rng *rand.Rand, n int) []string {
 	keys := make([]string, 0, n)
 	seen := make(map[string]bool, n)
@@ -51,8 +50,8 @@ func Keys(rng *rand.Rand, n int) []string {
 	return keys
 }
 
-// RealisticKeys returns n keys in ascending order as repositories have them:
-// a few collections, most of them likes, with TIDs for record keys.
+// RealisticKeys returns n keys in ascending order like those of real repositories: a few
+// collections, mostly likes, with TIDs for record keys.
 func RealisticKeys(n int) []string {
 	rng := rand.New(rand.NewPCG(uint64(n), 5))
 	collections := []string{
@@ -85,11 +84,11 @@ func tid(v uint64) string {
 	return string(b[:])
 }
 
-// Value returns the CID of the i-th of a series of made-up records.
+// Value returns the CID of the i-th record of a made-up series.
 func Value(i int) cid.Cid { return dag.Sum(dag.CBOR, fmt.Appendf(nil, "value %d", i)) }
 
-// Step returns a random batch of up to most operations on some of the keys, with
-// what it takes to undo them, and carries it out on the model. One batch in 40 empties the tree.
+// Step returns a random batch of up to most operations on some of the keys, and the operations that
+// undo it. It applies the batch to the model. One batch in 40 empties the tree.
 func Step(rng *rand.Rand, keys []string, m Model, most int) (ops []mst.Op, inverse []mst.InvertOp) {
 	add := func(key string, v cid.Cid) {
 		ops = append(ops, mst.Op{Key: key, Value: v})

@@ -15,17 +15,17 @@ import (
 	"github.com/pdskit/pdskit/car"
 )
 
-// Options says how much is tested. The zero value is a good start: some seconds.
+// Options sets the amount of testing. The zero value takes some seconds.
 type Options struct {
-	// Seed makes other random histories.
+	// Seed selects other random histories.
 	Seed uint64
 	// Histories is the number of random histories. Default 60.
 	Histories int
 	// Steps is the number of batches of one history. Default 60.
 	Steps int
-	// Batch is the most operations of one batch. Default 6.
+	// Batch is the maximum number of operations of one batch. Default 6.
 	Batch int
-	// Timeout is how long one law may take; after that, it counts as broken. Default 5 minutes.
+	// Timeout bounds the time of one law; a law that takes longer is broken. Default 5 minutes.
 	Timeout time.Duration
 }
 
@@ -45,7 +45,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Law is something that every tree must do, or never do.
+// Law is something that every tree must or must not do.
 type Law struct {
 	Name string
 	Doc  string
@@ -118,8 +118,7 @@ func Laws() []Law {
 	}
 }
 
-// Missing returns what a library would have to offer for the law to be about it; "" if the
-// law is about it.
+// Missing returns the optional feature that the law needs and the library lacks, or "".
 func (l Law) Missing(lib Library) string {
 	for _, need := range l.needs {
 		if missing := need(&lib); missing != "" {
@@ -129,11 +128,10 @@ func (l Law) Missing(lib Library) string {
 	return ""
 }
 
-// Check returns an error if a library breaks the law. Each line of its text is one
-// finding.
+// Check returns an error if a library breaks the law. Each line of its text is one finding.
 //
-// A panic breaks the law, and so does taking longer than [Options.Timeout]. In that case, what is
-// being called goes on in a goroutine, since nothing can stop it.
+// A panic breaks the law, and so does exceeding [Options].Timeout. In the latter case the call
+// continues in a goroutine, since it cannot be stopped.
 func (l Law) Check(lib Library, opt Options) error {
 	c := &checker{lib: lib, opt: opt.withDefaults()}
 	done := make(chan error, 1)
@@ -197,8 +195,8 @@ func panicPlace() string {
 	}
 }
 
-// Run tests a library: every law is a subtest, so that go test's -run and -skip choose
-// among them. Each finding is one line.
+// Run tests a library. Every law is a subtest, so go test's -run and -skip select among them. Each
+// finding is one line.
 func Run(t *testing.T, lib Library, opt Options) {
 	opt = opt.withDefaults()
 	if testing.Short() {

@@ -14,14 +14,13 @@ import (
 	"github.com/pdskit/pdskit/mst"
 )
 
-// Model is a tree that is built anew, from its sorted entries, whenever somebody
-// asks about its nodes. It follows the words of the Repository specification as
-// literally as possible and shares no code with package mst, so that the two are unlikely to be
-// wrong in the same way.
+// Model is a tree that is built anew from its sorted entries whenever its nodes are needed. It
+// follows the text of the Repository specification as literally as possible and shares no code with
+// package mst, so both are unlikely to have the same error.
 type Model map[string]cid.Cid
 
-// Height is the height of a key: how many pairs of leading zero bits its SHA-256
-// hash has.
+// Height returns the height of a key: the number of leading zero bits of its SHA-256 hash, divided
+// by two and rounded down.
 func Height(key string) int {
 	zeros := 0
 	for _, b := range sha256.Sum256([]byte(key)) {
@@ -45,8 +44,7 @@ func (m Model) Entries() []mst.Entry {
 	return list
 }
 
-// Apply carries out operations. If one deletes a key that is not there, it returns an
-// error and changes nothing.
+// Apply applies operations. If one deletes a missing key, it returns an error and changes nothing.
 func (m Model) Apply(ops []mst.Op) error {
 	for _, op := range ops {
 		if _, ok := m[op.Key]; !ok && !op.Value.Defined() {

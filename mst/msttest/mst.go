@@ -8,8 +8,8 @@ import (
 	"github.com/pdskit/pdskit/mst"
 )
 
-// PackageMST is package mst as a Library, and an example of how to describe one. lazy chooses
-// whether Load reads nodes when they are needed (mst.Open) or all at once (mst.Load).
+// PackageMST describes package mst as a Library; it is also an example. With lazy, Load reads nodes
+// when they are needed (mst.Open). Otherwise it reads them at once (mst.Load).
 func PackageMST(lazy bool) Library {
 	load := mst.Load
 	if lazy {

@@ -15,7 +15,7 @@ var ErrFault = errors.New("msttest: injected fault")
 // ErrReads is the error of a Bounded source.
 var ErrReads = errors.New("msttest: more reads than the tree has any need for")
 
-// Faulty is a Source that fails at one read, or at all. It may be used by several goroutines.
+// Faulty is a Source that fails at one read, or at all reads. It is safe for concurrent use.
 type Faulty struct {
 	Source mst.Source
 	At     int64 // the read that fails, counted from 1; 0: none, -1: all
@@ -33,7 +33,7 @@ func (f *Faulty) Block(c cid.Cid) ([]byte, error) {
 // Reads returns how many reads there were.
 func (f *Faulty) Reads() int64 { return f.reads.Load() }
 
-// Bounded is a Source that ends an endless walk: after Most reads, it fails.
+// Bounded is a Source that ends an endless walk: it fails after Most reads.
 type Bounded struct {
 	Source mst.Source
 	Most   int64
@@ -51,7 +51,7 @@ func (b *Bounded) Block(c cid.Cid) ([]byte, error) {
 // Exceeded reports whether there were more than Most reads.
 func (b *Bounded) Exceeded() bool { return b.reads.Load() > b.Most }
 
-// Liar is a Source that answers every question with the same block.
+// Liar is a Source that answers every request with the same block.
 type Liar []byte
 
 // Block implements mst.Source.

@@ -11,7 +11,7 @@ import (
 	"github.com/pdskit/pdskit/mst"
 )
 
-// Vectors returns the hostile trees, the same ones every time.
+// Vectors returns the hostile trees. They are always the same.
 func Vectors() []Vector {
 	f := new(forge)
 	f.encodings()

@@ -1,10 +1,10 @@
-// Lexgen writes Go code for Lexicon schemas. See package gen.
+// Lexgen generates Go code for Lexicon schemas. See package gen.
 //
 //	go get -tool github.com/pdskit/pdskit/lexicon/gen/lexgen
 //	go tool lexgen -package api -out ./api -schemas ./lexicons -trim com.example com.example.*
 //
-// Without -schemas it knows the schemas in the binary: com.atproto.* and the records of
-// app.bsky.*; with it, those of the folder take precedence.
+// Without -schemas it knows the schemas in the program: com.atproto.* and the records of
+// app.bsky.*. With -schemas, those of the folder take precedence.
 package main
 
 import (

@@ -33,8 +33,8 @@ func MarshalCBOR(variant any) ([]byte, error) {
 	return data.Marshal(variant)
 }
 
-// UnmarshalJSON decodes into what target returns for a "$type"; nil is ErrClosed. Whether the text
-// may have lone surrogates is for the reader of all of it to say.
+// UnmarshalJSON decodes into the value that target returns for a "$type"; nil gives ErrClosed. It
+// does not check for lone surrogates; the reader of the whole text does.
 func UnmarshalJSON(b []byte, target func(typ string) any) error {
 	var typ string
 	switch text := exactjson.Member(b, "$type"); {
@@ -53,7 +53,7 @@ func UnmarshalJSON(b []byte, target func(typ string) any) error {
 	return exactjson.UnmarshalPlain(b, into)
 }
 
-// UnmarshalCBOR decodes into what target returns for a "$type"; nil is ErrClosed.
+// UnmarshalCBOR decodes into the value that target returns for a "$type"; nil gives ErrClosed.
 func UnmarshalCBOR(b []byte, target func(typ string) any) error {
 	typ, _ := data.TypeOf(b)
 	into, err := choose(typ, target)
