@@ -1,5 +1,5 @@
-// Command benchmarks races pdskit against the other Go libraries for repositories, data and schemas
-// of the AT Protocol, all in one run on the same data, and prints tables.
+// Command benchmarks compares pdskit with the other Go libraries for repositories, data and schemas
+// of the AT Protocol, in one run on the same data, and prints tables.
 package main
 
 import (

@@ -1,8 +1,8 @@
-// Types checks the types of all packages and tests of the folder that it is run in, for other systems:
+// Types type-checks all packages and tests of the current folder for other systems:
 //
 //	go run -C .ci/types . ../.. windows/amd64 darwin/arm64
 //
-// It reads everything from source, so it takes a fraction of what compiling for each system takes.
+// It reads everything from source, so it takes a fraction of the time of compiling for each system.
 package main
 
 import (

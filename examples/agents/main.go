@@ -1,11 +1,11 @@
-// Agents is a small world of programs that work together over the AT Protocol: each has a DID, a
-// repository and a private memory of its own; they post tasks, claim them, answer them, and hear
-// each other over a relay. Kill any part at any time: no task is lost, and none is done twice in
-// effect.
+// Agents is a small network of programs that work together over the AT Protocol. Each has a DID, a
+// repository and a private memory of its own. They post tasks, claim them, answer them, and follow
+// each other over a relay. If any part is killed at any time, no task is lost, and no task has its
+// effect twice.
 //
 //	go run ./examples/agents                     # then open http://localhost:2600
 //	go run ./examples/agents -chaos 5m           # kill it at random for five minutes, then check
-//	go run ./examples/agents -check agents-data  # prove the two sentences about a directory
+//	go run ./examples/agents -check agents-data  # check both guarantees for a directory
 package main
 
 import (

@@ -1,11 +1,11 @@
-// Bbolt keeps the repositories of a host in a file of bbolt (go.etcd.io/bbolt). It is a whole
-// backend, as small as one can be that is right, to be copied: see "Writing a backend" in
+// Bbolt stores the repositories of a host in a bbolt file (go.etcd.io/bbolt). It is a complete
+// backend, as small as a correct one can be, to be copied: see "Writing a backend" in
 // storage/storagetest/README.md.
 //
 //	go run ./examples/bbolt
 //
-// The program makes a repository, or opens the one that it made before, writes a record and lists
-// them.
+// The program creates a repository, or opens an existing one, writes a record and lists the
+// records.
 package main
 
 import (

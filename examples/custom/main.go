@@ -1,4 +1,4 @@
-// Custom is a PDS of one's own: a club's, whose members have accounts under its name.
+// Custom is a custom PDS: that of a club, whose members have accounts under its name.
 package main
 
 import (

@@ -1,10 +1,9 @@
-// Command pds is the reference server: an AT Protocol Personal Data Server made
-// of pdskit's packages.
+// Command pds is the reference server: an AT Protocol Personal Data Server composed of pdskit's
+// packages.
 //
-// Without configuration it is a development server on http://localhost:2583 with
-// its data in ./pds-data and a did:plc directory of its own. The environment
-// configures it as it does the official server: see guide/README.md. "pds help" lists
-// its other commands.
+// Without configuration it is a development server on http://localhost:2583, with its data in
+// ./pds-data and its own did:plc directory. Environment variables configure it like the official
+// server: see guide/README.md. "pds help" lists its other commands.
 package main
 
 import (

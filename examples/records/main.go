@@ -1,11 +1,11 @@
-// Records hosts records of a type of its own, and keeps an index of them that is never wrong.
+// Records hosts records of its own type, and keeps an index of them that is always right.
 //
 //	go run ./examples/records https://go.dev language
 //	go run ./examples/records https://sqlite.org database
 //
-// Each call writes a bookmark and prints how many there are with each tag. The working directory
-// then has the repositories, the index and a signing key. An error ends the program, at any point,
-// as a power failure would: when it is started again, it goes on where it was.
+// Each call writes a bookmark and prints the number of bookmarks with each tag. The working
+// directory then has the repositories, the index and a signing key. Any error ends the program, as
+// a power failure would. At the next start it continues where it was.
 package main
 
 import (

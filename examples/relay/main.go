@@ -1,10 +1,10 @@
-// Command relay follows many hosts of the AT Protocol, verifies what they say, and passes it on as
-// one stream: as the firehose of com.atproto.sync.subscribeRepos, and as JSON as Jetstream does.
+// Command relay follows many hosts of the AT Protocol, verifies their messages, and passes them on
+// as one stream: as the firehose of com.atproto.sync.subscribeRepos, and as JSON like Jetstream.
 //
 //	go run ./examples/relay
 //
 // serves on http://localhost:2470 with its data in ./relay-data and prints what to do next. "-help"
-// lists the settings, which the environment may have, too. See README.md.
+// lists the settings, which can also be environment variables. See README.md.
 package main
 
 import (

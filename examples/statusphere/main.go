@@ -1,8 +1,8 @@
-// Statusphere shows how everybody is: one emoji each, kept in everybody's own repository.
+// Statusphere shows everybody's status: one emoji each, stored in everybody's own repository.
 //
 //	go run ./examples/statusphere
 //
-// starts it with a PDS and a did:plc directory of its own, so it needs nothing else. With -relay or
+// starts it with its own PDS and did:plc directory, so it needs nothing else. With -relay or
 // -jetstream it shows the statuses of the whole network. See README.md.
 package main
 

@@ -1,9 +1,9 @@
-// Tap gives an application the records of accounts as JSON: those that their repositories have, and
-// then every change.
+// Tap gives an application the records of accounts as JSON: the existing ones, and then every
+// change.
 //
 //	go run ./examples/tap
 //
-// It speaks the HTTP and WebSocket interface of indigo's tap, over package indexer. See README.md.
+// It has the HTTP and WebSocket interface of indigo's tap, and uses package indexer. See README.md.
 package main
 
 import (

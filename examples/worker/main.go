@@ -1,7 +1,7 @@
 //go:build !js
 
-// Worker is a PDS in Cloudflare Durable Objects. Built for GOOS=js it is the program inside;
-// otherwise it has the commands that make, check and fill such a server, as "pds worker" has: see
+// Worker is a PDS in Cloudflare Durable Objects. Built for GOOS=js it is the program inside.
+// Otherwise it has the commands that set up, check and fill such a server, like "pds worker": see
 // README.md.
 package main
 

@@ -1,6 +1,6 @@
-// Package blockhash computes SHA-256 of blocks and keys, which are short: where the processor has
-// instructions for the hash, without what a general hash function does for messages of any length
-// that come in pieces.
+// Package blockhash computes SHA-256 of blocks and keys, which are short. On processors with
+// instructions for the hash, it avoids the overhead of a general hash function, which must handle
+// messages of any length in pieces.
 package blockhash
 
 import (

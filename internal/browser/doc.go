@@ -16,16 +16,16 @@
 //	}
 //
 // Every [Chromium.Tab] has a profile of its own: its cookies, storage and network are not those of
-// others, so two tabs are two people. [Tab.Another] is a second tab of the same person.
+// others, so two tabs are two users. [Tab.Another] is a second tab of the same user.
 //
-// Elements are named as a person names them, by the text of their label, button or link. A name
-// that begins with one of "#", "." and "[" is a CSS selector. Input is sent as events of mouse and
-// keyboard, so that what is hidden or covered can't be used. Nothing depends on time: each method
-// waits for what it needs, and fails the test after a minute.
+// Elements are named by their visible text: that of their label, button or link. A name that begins
+// with one of "#", "." and "[" is a CSS selector. Input is sent as events of mouse and keyboard, so
+// that what is hidden or covered can't be used. Nothing depends on time: each method waits for what
+// it needs, and fails the test after a minute.
 //
-// What goes wrong in a page fails the test when it ends: errors on the console, exceptions of
-// scripts, violations of the content security policy, parts of the page that can't be loaded.
-// [Tab.Problems] returns those that a test expects.
+// Problems in a page fail the test when it ends: errors on the console, exceptions of scripts,
+// violations of the content security policy, parts of the page that can't be loaded. [Tab.Problems]
+// returns those that a test expects.
 //
 // Tests are skipped where there is no Chromium, and fail there if the environment says CI=true.
 package browser

@@ -1,12 +1,10 @@
-// Package cbor writes and reads the canonical CBOR of the AT Protocol
-// (DAG-CBOR, "DRISL"), for code that knows the shape of its data: tree nodes,
-// commits, CAR headers, event frames.
+// Package cbor writes and reads the canonical CBOR of the AT Protocol (DAG-CBOR, "DRISL"), for code
+// that knows the shape of its data: tree nodes, commits, CAR headers, event frames.
 //
-// There is one encoding for every value: integers and lengths in their shortest
-// form, definite lengths only, map keys are strings sorted by length and then
-// bytes, the only tag is 42 (a CID), the only simple values are false, true and
-// null, and there are no floats. Readers refuse everything else, so that what was
-// read, written again, gives the same bytes.
+// There is one encoding for every value: integers and lengths in their shortest form, definite
+// lengths only, map keys are strings sorted by length and then bytes, the only tag is 42 (a CID),
+// the only simple values are false, true and null, and there are no floats. Readers refuse
+// everything else, so writing a value again gives the bytes that it was read from.
 package cbor
 
 import "encoding/binary"

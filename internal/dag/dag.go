@@ -1,11 +1,10 @@
-// Package dag turns bytes into the content identifiers (CIDs) that the AT
-// Protocol uses, and back into bare digests.
+// Package dag turns bytes into the content identifiers (CIDs) that the AT Protocol uses, and back
+// into bare digests.
 //
-// The protocol blesses one shape of CID: version 1, SHA-256 with 32 bytes of
-// digest, and the codec dag-cbor (records, commits, tree nodes) or raw (blobs).
-// Its binary form is always 36 bytes long: a 4-byte prefix and the digest.
-// Building it directly costs one hash and one 36-byte string, with none of the
-// parsing and registry look-ups of the general interface; Wrap costs nothing.
+// The protocol allows one form of CID: version 1, SHA-256 with 32 bytes of digest, and the codec
+// dag-cbor (records, commits, tree nodes) or raw (blobs). Its binary form is always 36 bytes long:
+// a 4-byte prefix and the digest. Building it directly costs one hash and one 36-byte string, with
+// none of the parsing and registry look-ups of the general interface; Wrap costs nothing.
 package dag
 
 import (

@@ -1,5 +1,5 @@
-// Package digest is what servers and clients do with secrets by SHA-256: keys for one purpose, MACs
-// over several parts, and what is stored of a secret that others show.
+// Package digest has the uses of SHA-256 with secrets: deriving keys for one purpose, MACs over
+// several parts, and hashes of secrets for storage.
 package digest
 
 import (

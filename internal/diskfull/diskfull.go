@@ -1,4 +1,4 @@
-// Package diskfull knows the errors by which systems say that there is no room left on a disk.
+// Package diskfull recognises the errors of a full disk on each system.
 package diskfull
 
 import "errors"

@@ -1,9 +1,9 @@
-// Package durablefile writes files that survive a crash whole. Whenever the process or the machine
-// stops, a file has its old content or its new one, and once a function has returned nil it has the
-// new one for good.
+// Package durablefile writes files atomically and durably. Whenever the process or the machine
+// stops, a file has its old or its new content. Once a function has returned nil, it has the new
+// one permanently.
 //
 // It does what a file system needs for that, in this order: write a temporary file in the same
-// directory, flush it, give it its name, flush the directory.
+// directory, flush it, rename it, flush the directory.
 package durablefile
 
 import (

@@ -1,17 +1,16 @@
-// Package exactjson reads JSON that comes from outside into Go values, and writes JSON that others
-// read.
+// Package exactjson reads JSON from outside into Go values, and writes JSON for others.
 //
 // encoding/json compares the names of members with those of struct fields without regard to case,
-// and of two members with one name it takes the last. Other readers of the same text, such as a
-// validator, a signer or another server, see other values then. Unmarshal compares names exactly
-// and refuses an object that has a name twice. It also refuses text that is not Unicode, which
-// encoding/json changes silently.
+// and of two members with the same name it takes the last. Other readers of the same text, such as
+// a validator, a signer or another server, may see other values. Unmarshal compares names exactly
+// and refuses duplicate names. It also refuses text that is not Unicode, which encoding/json
+// changes silently.
 //
 // Unmarshal goes over the text once before encoding/json decodes it. The first pass checks the
 // syntax, the names and the depth, and it follows the Go types: where a member's name equals a
-// field's name except for case, the pass hides that member from encoding/json. The member is
-// unknown then, and unknown members are ignored. With Go 1.27 as the oldest supported version, the
-// package becomes a call of encoding/json/v2, which behaves alike.
+// field's name except for case, the pass hides that member from encoding/json, so that it is
+// ignored like any unknown member. When Go 1.27 is the oldest supported version, encoding/json/v2
+// can replace this package; it behaves alike.
 package exactjson
 
 import (

@@ -1,8 +1,8 @@
 // Package filelock locks files against other processes, and against other users of them in this
-// one, by means that the system takes back when a process ends, however it ends.
+// process. The system releases the locks when a process ends, even by a crash.
 //
-// Locks are flock(2) on Unix and LockFileEx on Windows. Where the system has neither, files are
-// opened, and nothing is locked: [Works] says so.
+// Locks are flock(2) on Unix and LockFileEx on Windows. On systems with neither, files are opened
+// but not locked: [Works] reports that.
 package filelock
 
 import (

@@ -1,4 +1,4 @@
-// Package hashcost lets the tests of this module make password hashes that cost next to nothing.
+// Package hashcost makes password hashing cheap in the tests of this module.
 package hashcost
 
 import "sync/atomic"

@@ -1,8 +1,9 @@
-// Package loadcache keeps what takes long to load and may not be there: documents of other servers.
+// Package loadcache caches values that are slow to load and may not exist: documents of other
+// servers.
 //
-// A value is believed for some time, and so is a failure, for less. A value beyond its time is
-// served for some more while it cannot be loaded anew. Of each key, at most one load is under way,
-// whoever asks. The least recently used entries leave first.
+// A value is fresh for some time, a failure for a shorter time. An expired value is used for some
+// more time if it cannot be loaded again. There is at most one load of each key at a time, which
+// all callers share. The least recently used entries are dropped first.
 package loadcache
 
 import (

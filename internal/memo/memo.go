@@ -1,4 +1,4 @@
-// Package memo remembers results that are cheap enough to be had again.
+// Package memo caches results that can be computed again.
 package memo
 
 import "sync"

@@ -1,4 +1,4 @@
-// Mutate says whether the tests of a package notice faults in it.
+// Mutate checks whether the tests of a package notice faults in it.
 //
 //	go run ./internal/mutate ./crypto ./commit
 //

@@ -1,6 +1,7 @@
 //go:build !unix
 
-// Package pgtest has no servers here: it starts them as another user, and stops them by signals.
+// Package pgtest does not support this platform: it would have to start servers as another user,
+// and stop them by signals.
 package pgtest
 
 import (

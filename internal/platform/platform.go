@@ -1,4 +1,4 @@
-// Package platform has what defaults depend on.
+// Package platform has the properties of a platform that defaults depend on.
 package platform
 
 import "runtime"

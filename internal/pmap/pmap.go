@@ -1,6 +1,6 @@
-// Package pmap is a persistent ordered map with string keys: every change makes a
-// new map that shares most of its nodes with the old one, which stays as it was.
-// So a snapshot costs nothing, and readers need no lock.
+// Package pmap is a persistent ordered map with string keys: every change makes a new map that
+// shares most of its nodes with the old one, which does not change. So a snapshot costs nothing,
+// and readers need no lock.
 package pmap
 
 import (

@@ -1,18 +1,18 @@
-// Package powerloss makes what a directory may be after a power failure, for tests.
+// Package powerloss simulates the possible states of a directory after a power failure, for tests.
 //
-// A system promises only what was flushed: the bytes of a file up to its last sync, the names in a
-// directory up to that directory's. What came later may be there, or not, or in part, and in any
-// order. So a [Disk] remembers what was flushed, and [Disk.Crash] writes one of the many states
-// between that and the present one:
+// A system guarantees only what was flushed: the bytes of a file up to its last sync, and the names
+// in a directory up to that directory's last sync. Later changes may be there, or not, or partly,
+// and in any order. A [Disk] records what was flushed. [Disk.Crash] writes one of the many possible
+// states between the flushed one and the present one:
 //
-//   - each name in a directory that has changed since is the old one or the new one, but a file
-//     that was renamed has one of its names at least;
-//   - of a file that has changed since, each sector of 512 bytes is the old one or the new one, in
+//   - each name in a directory that has changed since is the old one or the new one, but a renamed
+//     file has at least one of its names;
+//   - in a file that has changed since, each sector of 512 bytes is the old one or the new one, in
 //     one of several patterns: all lost, all there, a beginning, some here and there;
-//   - a file that has grown may have its new size with zeros in place of what was written.
+//   - a file that has grown may have its new size with zeros instead of the written bytes.
 //
-// What it does not have: sectors that were written twice since the last sync have no state between,
-// and a disk that lies about a sync is not simulated.
+// It does not simulate two things: intermediate states of sectors that were written twice since the
+// last sync, and disks that report a sync without doing it.
 package powerloss
 
 import (

@@ -1,5 +1,5 @@
 // Package qr draws QR codes (ISO/IEC 18004): bytes, at error correction level M, in the smallest
-// version that has room. That is what an authenticator app is shown.
+// version that has room. They are for authenticator apps.
 package qr
 
 import (

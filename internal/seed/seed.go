@@ -1,5 +1,5 @@
-// Package seed fills a data directory with accounts, without a network and without the cost of
-// hashing passwords: for tests and for measuring.
+// Package seed fills a data directory with accounts, for tests and measurements, without a network
+// and without the cost of hashing passwords.
 package seed
 
 import (

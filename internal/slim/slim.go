@@ -1,10 +1,10 @@
 // Package slim makes programs for GOOS=js smaller, by a quarter, and their memory at rest by a
-// third. [Write] leaves out what the standard library has for other places: the go command's flag
-// -overlay replaces a few lines of it. [Pack] leaves out of the built program what is not read.
+// third. [Write] removes code for other platforms from the standard library: the go command's flag
+// -overlay replaces a few lines of it. [Pack] removes unused data from the built program.
 //
-// Nothing that such a program can do is lost, with one exception, which a host's own templates must
-// heed: text/template and html/template then call those methods only that pdskit's templates call,
-// by their names, and read fields. A template that calls another one fails with an error that says
+// Such a program loses no functions, with one exception that concerns a host's own templates:
+// text/template and html/template then read fields, but call only those methods that pdskit's
+// templates call, by their names. A template that calls another one fails with an error that says
 // so.
 package slim
 

@@ -1,10 +1,9 @@
-// Package spool joins a fast producer to a slow consumer. A Pipe does not make its
-// writer wait for its reader: what the reader has not taken yet is held in
-// memory up to a limit, and beyond it in a temporary file. So a database
-// snapshot can be closed when it has been read, however slow the download is.
+// Package spool joins a fast producer to a slow consumer. The writer of a [Pipe] does not wait for
+// its reader: unread data is held in memory up to a limit, and beyond it in a temporary file. So a
+// database snapshot can be closed when it has been read, however slow the download is.
 //
-// Files are bounded together: see Dir. Where there is no room, or a file cannot be made or written,
-// the writer does wait for the reader, for a bounded time. What it wrote is never lost then.
+// A [Dir] bounds the size of all files together. If there is no room, or a file cannot be created
+// or written, the writer waits for the reader, for a bounded time. Written data is never lost.
 package spool
 
 import (

@@ -1,23 +1,23 @@
-// Package sqlitevfs is how the SQLite backends open files: with a checksum on
-// every page, without mapping files to memory, with one call in place of two for each page that is
-// written to a -wal file, and readable by their owner alone.
+// Package sqlitevfs opens files for the SQLite backends: with a checksum on every page, without
+// memory mapping, with one call instead of two for each page written to a -wal file, and readable
+// only by their owner.
 //
 // # Checksums
 //
-// Checksums are those of the driver (its port of SQLite's checksum VFS). A page that does not match
-// gives sqlite3.IOERR_DATA when it is read. The driver computes and verifies checksums for an open
-// file only once it has seen the file's header, which says that pages have room for one. Pages that
-// are written before that get none, and are damaged from then on. So a file gets its header before
+// Checksums are those of the driver (its port of SQLite's checksum VFS). Reading a page with a
+// wrong checksum gives sqlite3.IOERR_DATA. The driver computes and verifies checksums for an open
+// file only once it has seen the file's header, which says that pages have room for one. Pages
+// written before that get none, and count as damaged from then on. So a file gets its header before
 // anything else opens it: see [Create].
 //
-// For a file with checksums the driver takes the memory mapping away after SQLite was told that
-// there is one, and a checkpoint beside another connection then calls it: with v0.36.0 that is a
-// nil dereference. So files are opened here through a file system that never offers a mapping.
+// For a file with checksums the driver disables the memory mapping after SQLite was told that there
+// is one. A checkpoint beside another connection then calls it: with v0.36.0 that is a nil
+// dereference. So files are opened here through a file system that never offers a mapping.
 //
 // # Modes
 //
-// Databases and their -wal, -shm and -journal files have mode 0600, whatever the umask. Files of
-// an earlier version that others could read are closed to them when they are opened.
+// Databases and their -wal, -shm and -journal files have mode 0600, whatever the umask. Files of an
+// earlier version with other modes get this mode when they are opened.
 package sqlitevfs
 
 import (

@@ -1,5 +1,5 @@
-// Package tempfile makes temporary files: of the operating system, without a name where it allows
-// that, and in memory where there are no files.
+// Package tempfile makes temporary files: files of the operating system, without a name if
+// possible, or files in memory on platforms without files.
 package tempfile
 
 import (

@@ -1,5 +1,5 @@
-// Package testenv finds what tests need from outside the module and decides
-// whether its absence skips a test or fails it.
+// Package testenv finds the external requirements of tests, and decides whether a missing one skips
+// a test or fails it.
 package testenv
 
 import (

@@ -1,5 +1,5 @@
-// Package testpds is a server with accounts and repositories in memory, for the tests of the
-// packages that it is made of.
+// Package testpds is a server with accounts and repositories in memory, for the tests of its own
+// packages.
 package testpds
 
 import (

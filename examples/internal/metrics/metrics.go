@@ -1,10 +1,9 @@
-// Package metrics counts what a server does and shows it in the Prometheus text
-// exposition format, version 0.0.4.
+// Package metrics counts events of a server and shows the counts in the Prometheus text exposition
+// format, version 0.0.4.
 //
-// It knows counters and histograms with labels, which a server changes as it
-// works, and numbers that are asked for when somebody looks. That is all that our servers
-// need, in a few hundred lines without a dependency. Values of labels must
-// come from a fixed set: a series, once made, stays.
+// It has counters and histograms with labels, and gauges that are computed when the metrics are
+// read. That is all that the servers in this repository need, in a few hundred lines without a
+// dependency. Label values must come from a fixed set, since a series is never removed.
 package metrics
 
 import (

@@ -1,4 +1,4 @@
-// Package deploy holds the files beside it that a server is set up with, for "pds init".
+// Package deploy embeds the files in its folder with which a server is set up, for "pds init".
 package deploy
 
 import "embed"

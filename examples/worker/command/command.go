@@ -1,6 +1,6 @@
-// Package command has the commands that make, check and fill a PDS in a Cloudflare Worker. The
-// reference server has them as "pds worker", and the program of examples/worker has them too, when
-// it is not built for a Worker.
+// Package command has the commands that set up, check and fill a PDS in a Cloudflare Worker. The
+// reference server has them as "pds worker". So does the program of examples/worker, when it is not
+// built for a Worker.
 package command
 
 import (

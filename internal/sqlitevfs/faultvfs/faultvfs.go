@@ -1,5 +1,5 @@
-// Package faultvfs makes calls to the system fail that SQLite makes through
-// package sqlitevfs, for tests of what is kept in SQLite.
+// Package faultvfs makes system calls of SQLite through package sqlitevfs fail, for tests of data
+// in SQLite.
 package faultvfs
 
 import (

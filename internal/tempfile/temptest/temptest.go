@@ -1,4 +1,4 @@
-// Package temptest has temporary files for tests: they count, fail on demand, and watch that they
+// Package temptest has temporary files for tests: they count, fail on demand, and check that they
 // are used as car.TempFile promises.
 package temptest
 

@@ -1,15 +1,14 @@
-// Package agent has the agents. Each has an account: a DID, a repository of its own, and a private
-// memory in the same file. An agent does four things, each in one transaction of its account:
+// Package agent has the agents. Each has an account: a DID, a repository, and a private memory in
+// the same file. An agent does four things, each in one transaction of its account:
 //
 //	plan.go  its alarm is due: it posts tasks, with the jobs that belong to them
 //	work.go  it has the lease of a job: it claims the task, and writes a result
-//	hear.go  it hears a result of a task of its own: it accepts the first one
-//	hear.go  it hears a message: it opens it, and remembers the text
+//	hear.go  it receives a result of its own task: it accepts the first one
+//	hear.go  it receives a message: it decrypts it, and remembers the text
 //
-// Whatever is killed at whatever moment, a transaction has happened or not, and what led to it
-// comes again until it has: the alarm is called again, the job is leased again, the log is read
-// again from the position in the memory. That is all of the crash safety; nothing is repaired at a
-// start.
+// If it is killed, a transaction has happened or not. If not, its cause is repeated: the alarm is
+// called again, the job is leased again, the log is read again from the position in the memory.
+// Nothing else is needed for crash safety, and nothing is repaired at a start.
 package agent
 
 import (

@@ -1,14 +1,14 @@
-// Package brain decides what agents do. A Brain gets what an agent knows at one occasion, and says
-// what the agent is to write. It has no access to anything: an agent carries out its answer, in one
-// transaction, or not at all. So a brain may be killed at any time, may be asked twice, and may be
-// a program in any language.
+// Package brain decides what agents do. A Brain gets what an agent knows at one occasion, and
+// returns what the agent should write. It has no access to anything else: an agent carries out the
+// response in one transaction, or not at all. So a brain may be killed at any time, may be asked
+// twice, and may be a program in any language.
 //
 //	Scripted  built in: deterministic, without a network and without a model
 //	Command   a program that reads a Request from its input and writes a Response, both in JSON
 //	Endpoint  an HTTP server that takes a Request by POST and answers with a Response
 //
-// An answer comes from outside, perhaps from a model that has read what strangers wrote. It is
-// text, and bounded (see Response.Check); nothing in it is executed.
+// A response is untrusted: it may come from a model that has read untrusted texts. It is bounded
+// text (see Response.Check), and nothing in it is executed.
 package brain
 
 import (

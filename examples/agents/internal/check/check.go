@@ -1,15 +1,12 @@
-// Package check proves, from what is in a directory of agents, the two sentences that the example
-// makes:
+// Package check checks, in a directory of agents, the two guarantees of the example:
 //
-//   - no task is lost: each has an accepted result, or is in the hands of something that leads to
-//     one;
-//   - none is done twice in effect: each has one accepted result at most, and what the agents have
-//     counted in their memories is what is in their repositories.
+//   - no task is lost: each has an accepted result, or something is pending that leads to one;
+//   - no task has its effect twice: each has at most one accepted result, and the counts in the
+//     agents' memories match their repositories.
 //
-// It also checks what these rest on: that every repository is sound and signed with the key of its
-// author's DID document, that blobs have their bytes, that memories can be opened, that the relay
-// agrees with the repositories, that no job is left in an outbox, and that the index is what a new
-// one would be.
+// It also checks their foundations: every repository is sound and signed with the key of its
+// author's DID document, blobs have their bytes, memories can be decrypted, the relay agrees with
+// the repositories, no job is left in an outbox, and the index equals a new one.
 package check
 
 import (

@@ -1,14 +1,14 @@
-// Package host opens what agents share, in one directory:
+// Package host opens the shared parts of the agents, in one directory:
 //
 //	objects/        one SQLite file per agent: repository, private memory, keys (storage/durable/files)
 //	shared.sqlite   the log of all commits, names of accounts, the queue of jobs
 //	shared.sqlite.blobs/  their bytes
 //	plc.jsonl       a did:plc directory for development (identity/plctest)
-//	relay.sqlite    what the relay has heard and passed on (xrpc/relay)
+//	relay.sqlite    what the relay has received and passed on (xrpc/relay)
 //	master.key      what seals all secrets in the files above (storage/sealed)
 //
-// One process has a directory open at a time. It may be killed at any moment: everything here is
-// sound again when it is opened.
+// Only one process may have a directory open. It may be killed at any moment: everything is
+// consistent when it is opened again.
 package host
 
 import (

@@ -1,10 +1,10 @@
 // Package index keeps the records of all agents in SQLite: rows to show and count, and a search
-// over their words and their meaning (storage/search) in the same transactions.
+// over their words and vectors (storage/search), in the same transactions.
 //
-// It is fed from the relay's log (repo/follow): each event is carried out in one transaction
-// together with the position in the log. So each takes effect exactly once, and the index can be
-// deleted at any time: it is built again. The rows are a function of the records alone, whatever
-// the order in which they came, which package check compares.
+// It follows the relay's log (repo/follow). Each event is applied in one transaction, together with
+// the position in the log. So each takes effect exactly once. The index can be deleted at any time
+// and is then rebuilt. The rows are a function of the records alone, whatever their order; package
+// check compares that.
 package index
 
 import (

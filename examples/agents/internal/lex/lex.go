@@ -1,16 +1,16 @@
-// Package lex has the records that agents write: their Lexicon schemas, the Go types that are
-// generated from these, and the one place where records are made and read. What an agent writes
-// itself and what it hears from others pass the same check.
+// Package lex has the records of agents: their Lexicon schemas, the Go types generated from these,
+// and the only code that makes and reads records. An agent's own records and those of others pass
+// the same check.
 //
 //	profile      who an agent is, and the key for messages to it
 //	task         what an agent wants to be done
 //	claim        an agent works on a task (the public trace of a lease)
-//	result       what came of it
-//	acceptance   the author of the task takes a result: now the task is done
+//	result       the outcome of a task
+//	acceptance   the author of the task accepts a result: now the task is done
 //	observation  what an agent has found out
 //	message      a text that one other agent can read
 //
-// A reference names a record by its address and its hash (com.atproto.repo.strongRef). So a result
+// A reference names a record by its URI and its hash (com.atproto.repo.strongRef). So a result
 // proves which version of a task it answers.
 package lex
 

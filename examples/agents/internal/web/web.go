@@ -1,6 +1,6 @@
-// Package web shows what the agents do: one page that is kept up to date by server-sent events, and
-// four buttons. There is no login, so it listens on this machine only, and takes orders from its
-// own page only.
+// Package web shows the activity of the agents: one page, updated by server-sent events, with four
+// buttons. There is no login, so it listens only on this machine, and accepts commands only from
+// its own page.
 package web
 
 import (

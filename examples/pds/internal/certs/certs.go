@@ -1,9 +1,9 @@
-// Package certs gets a server's certificates from an authority by ACME (RFC 8555), and says what
-// happens: when one is obtained or renewed, and when that fails and why.
+// Package certs gets a server's certificates from an authority by ACME (RFC 8555), and reports
+// events: when one is obtained or renewed, and when that fails and why.
 //
-// That of the server itself is got at the start, those of other names when somebody first asks for
-// them. A failure never ends the server: it is tried again, ever more rarely, since authorities
-// refuse who fails too often. The last state is kept in a file, for whoever looks from beside.
+// The server's own certificate is obtained at the start, those for other names at the first
+// request. A failure never ends the server: it retries with increasing delays, since authorities
+// limit failures. The last state is stored in a file for other programs.
 package certs
 
 import (

@@ -1,9 +1,9 @@
-// Package config reads the environment of the reference server: the PDS_*
-// variables of the official server and a few of its own.
+// Package config reads the environment of the reference server: the PDS_* variables of the official
+// server and some additional ones.
 //
-// Everything is read and checked at once, so that all that is wrong is reported
-// together. What is not wrong but probably not meant either (a misspelled name, a
-// variable of the official server that has no effect here) is a warning.
+// It reads and checks everything at once, so that all errors are reported together. A value that is
+// valid but probably a mistake (a misspelled name, a variable of the official server without effect
+// here) is a warning.
 package config
 
 import (

@@ -1,4 +1,5 @@
-// Package datadir is the directory in which a server keeps everything, and what of it a backup has.
+// Package datadir describes the data directory of a server, and which parts of it a backup
+// contains.
 //
 //	pds.sqlite         accounts, repositories, events (with -wal, -shm), unless in PostgreSQL
 //	pds.sqlite.blobs/  blobs, unless they are configured to lie elsewhere

@@ -1,8 +1,8 @@
-// Package memlimit gives the Go runtime a soft memory limit that fits the container it runs in.
+// Package memlimit gives the Go runtime a soft memory limit that fits its container.
 //
-// Without one, a Go program in a container of 500 MiB takes the machine's memory for its own, and
-// is killed before it collects garbage. GOMEMLIMIT prevents that, but is easily forgotten, or left
-// as it was when the container gets more.
+// Without one, a Go program in a container of 500 MiB assumes that it has the whole machine's
+// memory, and is killed before it collects garbage. GOMEMLIMIT prevents that, but is easily
+// forgotten, or not updated when the container gets more memory.
 package memlimit
 
 import (

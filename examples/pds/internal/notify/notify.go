@@ -1,5 +1,5 @@
-// Package notify tells systemd how a service fares, as sd_notify(3) describes: a datagram to the
-// socket that the environment names. Where there is none, nothing is told.
+// Package notify reports the state of a service to systemd, as sd_notify(3) describes: by a
+// datagram to the socket that the environment names. Without such a socket it does nothing.
 package notify
 
 import (

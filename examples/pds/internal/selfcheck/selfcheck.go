@@ -1,5 +1,5 @@
-// Package selfcheck is the list of checks of the reference server: what "pds doctor", the page
-// /admin/checks and the metric pds_check share. See package doctor.
+// Package selfcheck is the list of checks of the reference server. "pds doctor", the page
+// /admin/checks and the metric pds_check share it. See package doctor.
 package selfcheck
 
 import (

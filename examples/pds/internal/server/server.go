@@ -1,5 +1,5 @@
-// Package server runs the reference server: it puts package pds over a data directory, and serves
-// it with TLS, metrics, and a did:plc directory for development.
+// Package server runs the reference server: it runs package pds on a data directory, and serves it
+// with TLS, metrics, and a did:plc directory for development.
 package server
 
 import (

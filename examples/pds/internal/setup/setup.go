@@ -1,5 +1,5 @@
-// Package setup is what "pds init" writes and looks at: the configuration with its comments, the
-// unit files, the configuration of a proxy, and whether a machine suits a server.
+// Package setup has the parts of "pds init": the configuration with its comments, the unit files,
+// the configuration of a reverse proxy, and checks of the machine.
 package setup
 
 import (

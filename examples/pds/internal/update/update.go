@@ -1,8 +1,7 @@
-// Package update asks, at most once a day, whether there is a newer version of the program.
+// Package update checks, at most once a day, whether there is a newer version of the program.
 //
-// It is off unless an operator turns it on. It sends nothing but a request for a document that is
-// the same for all: no version, no name, no cookie. What the document says is bounded, and only
-// shown.
+// It is off unless an operator turns it on. It sends only a request for a document that is the same
+// for everybody: no version, no name, no cookie. The document is bounded, and is only shown.
 package update
 
 import (

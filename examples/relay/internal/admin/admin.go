@@ -1,13 +1,12 @@
-// Package admin is how the operator of a relay sees and changes what it does: pages, and the same
-// as JSON for programs.
+// Package admin is the operator's interface of a relay: pages, and the same as JSON for programs.
 //
 //	GET  /admin                 the pages; they work without scripts
 //	GET  /admin/api/WHAT        status, hosts, host, accounts, account, bans, takedowns, consumers
 //	POST /admin/api/ACT         addHost, addRelay, reconnect, resetCursor, compare, setLimits,
 //	                            setPolicy, ban, unban, takedown, restore, repair, endConsumer
 //
-// Who asks has the user name "admin" and the administrator's password (HTTP Basic authentication).
-// Browsers send those on their own, so what another site makes them send is refused.
+// Requests need the user name "admin" and the administrator's password (HTTP Basic authentication).
+// Browsers send those automatically, so requests caused by other sites are refused.
 package admin
 
 import (

@@ -1,5 +1,5 @@
 // Package dev is a small AT Protocol network in this process: a PDS with two accounts, and a
-// did:plc directory that only this process can ask. It is for trying the app, on one machine,
+// did:plc directory that only this process can reach. It is for trying the app on one machine,
 // without the Internet.
 package dev
 

@@ -1,9 +1,9 @@
 // Package index keeps the statuses of everybody in SQLite.
 //
-// What the network says arrives as events. Each is applied in one transaction together with the
-// position of its stream, so a process that is killed goes on where it was: nothing is lost and
-// nothing is counted twice. The same transaction adds a row to a log of changes, whose numbers are
-// the event ids of the live list in the browser.
+// Changes arrive as events. Each is applied in one transaction together with the position of its
+// stream, so a process that is killed continues where it was: nothing is lost or counted twice. The
+// same transaction adds a row to a log of changes, whose numbers are the event ids of the live list
+// in the browser.
 //
 //	event ──► BEGIN
 //	            account   its revision, whether it is active
@@ -12,7 +12,7 @@
 //	            cursor    how far the stream was read
 //	          COMMIT ──► [Index.Wait] wakes up the live list
 //
-// The index never judges records. Who calls it has verified and validated them.
+// The index does not check records. Its callers have verified and validated them.
 package index
 
 import (

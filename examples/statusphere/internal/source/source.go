@@ -1,12 +1,12 @@
-// Package source brings what the network says into the index.
+// Package source brings data from the network into the index.
 //
 // There are two kinds of streams. [Network.Firehose] follows com.atproto.sync.subscribeRepos of a
-// PDS or a relay: each commit that matters is verified, and repositories are read as a whole where
-// the stream has gaps ([Network.Repair]). [Network.Jetstream] follows a Jetstream, which sends
-// plain JSON without signatures: whoever runs it is believed.
+// PDS or a relay: each relevant commit is verified, and repositories are read completely if the
+// stream has gaps ([Network.Repair]). [Network.Jetstream] follows a Jetstream, which sends plain
+// JSON without signatures; its operator is trusted.
 //
-// Handles and names come from where they are authoritative: the DID document with the handle that
-// points back at it, and the profile in the account's own repository.
+// Handles and names come from their authoritative sources: the DID document with the handle that
+// points back to it, and the profile in the account's own repository.
 package source
 
 import (

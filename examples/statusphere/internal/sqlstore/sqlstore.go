@@ -1,6 +1,6 @@
 // Package sqlstore keeps the sessions of package client in a SQL database, by database/sql. It is
-// written for SQLite, and plain enough for other databases: they need other types for the columns,
-// and other placeholders.
+// written for SQLite, and simple enough for other databases: they need other column types and
+// placeholders.
 package sqlstore
 
 import (

@@ -1,6 +1,5 @@
-// Package status has the record type of the app: its Lexicon schema, and the one place where
-// records are made and judged. What this app writes and what it reads from the network pass the
-// same check.
+// Package status has the record type of the app: its Lexicon schema, and the only code that makes
+// and checks records. The app's own records and those from the network pass the same check.
 package status
 
 import (

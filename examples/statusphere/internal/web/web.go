@@ -1,9 +1,9 @@
-// Package web has the pages of the app. They are HTML, and work without scripts; a small script
-// keeps the page up to date while it is open.
+// Package web has the pages of the app. They are HTML and work without scripts; a small script
+// updates the page while it is open.
 //
-// What protects the people who use it: the cookie is signed, and its name begins with "__Host-"
-// where there is HTTPS, so that no other site can set it. Each form has a token of its browser, and
-// is taken from a page of this origin only. The content security policy lets nothing in from
+// Users are protected as follows. The cookie is signed, and with HTTPS its name begins with
+// "__Host-", so that no other site can set it. Each form has a token of its browser, and is
+// accepted only from a page of this origin. The content security policy allows nothing from
 // elsewhere, and the script cannot make HTML from text.
 package web
 

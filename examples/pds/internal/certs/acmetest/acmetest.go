@@ -1,6 +1,5 @@
-// Package acmetest is a small authority for tests: as much of ACME (RFC 8555) as a client needs to
-// get certificates. It checks challenges, and believes whatever is signed: it looks at no
-// signature.
+// Package acmetest is a small certificate authority for tests: the part of ACME (RFC 8555) that a
+// client needs to get certificates. It checks challenges, but no signatures.
 package acmetest
 
 import (
