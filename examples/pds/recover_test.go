@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/identity/plctest"
 )
 
@@ -30,6 +31,28 @@ func recipe(t *testing.T, after string) (lines []string) {
 		}
 	}
 	return lines
+}
+
+// besides sees that a server with these variables and the environment of another one takes nothing of
+// its: ports, metrics, relays.
+func besides(t *testing.T, words []string) {
+	t.Helper()
+	env := map[string]string{
+		"PDS_HOSTNAME": "pds.site.test", "PDS_DATA_DIRECTORY": "/var/lib/pds", "PDS_TLS_ACME": "true", "PDS_ACME_EMAIL": "admin@site.test",
+		"PDS_CRAWLERS": "https://relay.site.test", "PDS_METRICS_ADDRESS": "127.0.0.1:2590",
+	}
+	for _, word := range words {
+		if name, value, ok := strings.Cut(word, "="); ok {
+			env[name] = value
+		}
+	}
+	c, err := config.Load(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.TLS.ACME || c.Port == 443 || c.Bind != "localhost" || c.DataDirectory == "/var/lib/pds" || c.Metrics != "" || len(c.Crawlers) != 0 {
+		t.Errorf("the second server has the place of the first one: %+v", c)
+	}
 }
 
 // An account that was deleted comes back from a backup by the commands of the guide, under its DID
@@ -64,8 +87,9 @@ func TestDeletedAccountComesBack(t *testing.T) {
 	var second *process
 	var code, password string
 	for _, line := range recipe(t, "## An account was deleted by mistake\n") {
-		replace := []string{"/srv/lost", lost, "/var/backups/pds", backup, "alice.pds.example.com", "alice.test", "https://pds.example.com", p.url, "CODE", code}
+		replace := []string{"install -d -m 700 -o pds -g pds", "mkdir -m 700", "/srv/lost", lost, "/var/backups/pds", backup, "alice.pds.example.com", "alice.test", "https://pds.example.com", p.url, "CODE", code}
 		if strings.Contains(line, "pds serve &") {
+			besides(t, strings.Fields(line))
 			second = start(t, lost, env...)
 			continue
 		}
