@@ -264,7 +264,7 @@ func (s *server) banner(out io.Writer, addr net.Addr) {
 		password = "that of " + passwordVariable
 	}
 	fmt.Fprintf(out, "relay %s serves on %s, with its data in %s\n\n", version(), addr, where)
-	fmt.Fprintf(out, "Follow a host:\n  curl %s/xrpc/com.atproto.sync.requestCrawl --json '{\"hostname\":\"pds.example.com\"}'\n", base)
+	fmt.Fprintf(out, "Follow a host:\n  curl -H 'Content-Type: application/json' -d '{\"hostname\":\"pds.example.com\"}' %s/xrpc/com.atproto.sync.requestCrawl\n", base)
 	fmt.Fprintf(out, "Read the firehose, from the oldest event on:\n  %s/xrpc/com.atproto.sync.subscribeRepos?cursor=0\n", ws)
 	if !s.o.noJetstream {
 		fmt.Fprintf(out, "Read it as JSON:\n  %s/subscribe?cursor=0\n", ws)
