@@ -6,7 +6,9 @@ import (
 	"net/http"
 
 	"github.com/pdskit/pdskit/lexicon"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/memory"
+	"github.com/pdskit/pdskit/storage/sqlite"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/relay"
 	"github.com/pdskit/pdskit/xrpc/stream"
@@ -47,4 +49,19 @@ func Example() {
 		frame, err := stream.Decode(b)
 		fmt.Println(frame.Kind, frame.Seq, err)
 	}
+}
+
+// The code of the README.
+func Example_short() {
+	serve := func(ctx context.Context, db *sqlite.DB, ownStore storage.Store) http.Handler {
+		r := &relay.Relay{Store: db.Store()} // any backend of package storage
+		go r.Run(ctx)                        // connections, cursors, repairs, retention
+		r.AddHost(ctx, "pds.example.com")
+		r.AddLocal(ctx, "pds.here.example", ownStore) // the same checks, without a connection
+
+		methods := &xrpc.Server{Catalog: lexicon.Builtin()}
+		r.Mount(methods) // subscribeRepos, requestCrawl, listRepos, …
+		return methods
+	}
+	_ = serve
 }
