@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/pdskit/pdskit/examples/agents/internal/brain"
 	"github.com/pdskit/pdskit/internal/browser"
 )
@@ -77,6 +79,38 @@ func eventually(t *testing.T, ok func() bool) {
 	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it never comes to be so")
+		}
+	}
+}
+
+// TestReadme: the request and the answer in the README are what the types encode.
+func TestReadme(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(readme), "```json\n")
+	if len(blocks) != 3 {
+		t.Fatalf("the README has %d blocks of JSON", len(blocks)-1)
+	}
+	for i, v := range []any{&brain.Request{}, &brain.Response{}} {
+		text, _, _ := strings.Cut(blocks[i+1], "```")
+		var got, want any
+		if err := json.Unmarshal([]byte(text), &want); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal([]byte(text), v); err != nil {
+			t.Fatal(err)
+		}
+		encoded, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(encoded, &got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("the README (-) and the types (+):\n%s", diff)
 		}
 	}
 }

@@ -79,8 +79,8 @@ func TestGuideVariables(t *testing.T) {
 	}
 }
 
-// The environment that the guide starts from is right, and so is each command in it, with its
-// flags.
+// The environment that the guide starts from is right, and so is each command in it and in other
+// documents, with its flags.
 func TestGuideCommands(t *testing.T) {
 	env, _, err := config.Environment(nil, "deploy/pds.env.example")
 	if err != nil {
@@ -110,7 +110,7 @@ func TestGuideCommands(t *testing.T) {
 		return out.String(), code
 	}
 	list, _ := run("help")
-	command := regexp.MustCompile("(?m)(?:^    |`|/pds |&& |\\| )(?:/?pds|/usr/local/bin/pds) ([^`|>\n]*)")
+	command := regexp.MustCompile("(?m)(?:^ {4,}|`|/pds |&& |\\| )(?:/?pds|/usr/local/bin/pds) ([^`|>#\n]*)")
 	named := map[string]bool{}
 	var guide string
 	for _, file := range guidePages(t) {
@@ -118,7 +118,11 @@ func TestGuideCommands(t *testing.T) {
 	}
 	lines := command.FindAllStringSubmatch(guide+readFile(t, "deploy/pds.service")+readFile(t, "deploy/pds-backup.service"), -1)
 	lines = append(lines, regexp.MustCompile(`(?m)^ExecStart=\S*/pds (.*)`).FindAllStringSubmatch(readFile(t, "deploy/pds-backup.service"), -1)...)
-	for _, m := range lines {
+	ofGuide := len(lines)
+	for _, file := range []string{"README.md", "deploy/monitoring/README.md", "../../README.md", "../../docs/scaling.md", "../../storage/transfer/README.md", "../worker/README.md"} {
+		lines = append(lines, command.FindAllStringSubmatch(readFile(t, file), -1)...)
+	}
+	for i, m := range lines {
 		words := strings.Fields(m[1])
 		if len(words) == 0 || words[0] == "help" {
 			continue
@@ -135,7 +139,9 @@ func TestGuideCommands(t *testing.T) {
 			t.Errorf("there is no command %q", m[1])
 			continue
 		}
-		named[strings.Join(name, " ")] = true
+		if i < ofGuide {
+			named[strings.Join(name, " ")] = true
+		}
 		for _, w := range words[len(name):] {
 			if len(w) > 1 && w[0] == '-' && w != "-json" && w != "-quiet" && !strings.Contains(about, "    "+w+" ") {
 				t.Errorf("%q: there is no flag %s", m[1], w)

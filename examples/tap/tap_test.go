@@ -2,15 +2,18 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
@@ -546,6 +549,41 @@ func TestNoReplay(t *testing.T) {
 	slices.Sort(got)
 	if want := []string{"old delete com.example.note/1", "old update com.example.note/2 changed"}; !slices.Equal(got, want) {
 		t.Errorf("%q", got)
+	}
+}
+
+// TestReadme: the events in the README are what clients get.
+func TestReadme(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(readme), "```json\n")
+	text, _, ok := strings.Cut(text, "```")
+	if !ok {
+		t.Fatal("the README has no events")
+	}
+	n := 0
+	for d := json.NewDecoder(strings.NewReader(text)); d.More(); n++ {
+		var raw json.RawMessage
+		var m message
+		var got, want any
+		if err := d.Decode(&raw); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(json.Unmarshal(raw, &want), json.Unmarshal(raw, &m)); err != nil {
+			t.Fatal(err)
+		}
+		encoded, err := json.Marshal(m)
+		if err := errors.Join(err, json.Unmarshal(encoded, &got)); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("the README (-) and an event (+):\n%s", diff)
+		}
+	}
+	if n != 2 {
+		t.Errorf("%d events", n)
 	}
 }
 

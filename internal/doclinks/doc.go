@@ -1,2 +1,2 @@
-// Package doclinks holds a test of the links in the repository's Markdown files.
+// Package doclinks holds tests of the links, the code and the commands in the Markdown files.
 package doclinks
