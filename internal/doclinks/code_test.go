@@ -364,6 +364,36 @@ func (c *commands) chosen(flag, pattern, pkg string, files []string) {
 	}
 }
 
+// TestNames looks for the tests and variables that pages name.
+func TestNames(t *testing.T) {
+	all, err := sources()
+	if err != nil {
+		t.Fatal(err)
+	}
+	script, err := os.ReadFile(filepath.Join(root, "examples/worker/command/files/build"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := strings.Join(append(in(all, ".", true), string(script)), "\n")
+	n := 0
+	for path := range pages(t) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names.FindAllString(string(text), -1) {
+			if n++; !strings.Contains(code, name) { // also the beginning of several
+				t.Errorf("%s: there is no %s", path, name)
+			}
+		}
+	}
+	if n < 100 {
+		t.Errorf("only %d names: the test looks for the wrong ones", n)
+	}
+}
+
+var names = regexp.MustCompile(`\b(?:(?:Test|Benchmark|Fuzz)[A-Z]\w+|PDSKIT_[A-Z0-9_]+)\b`)
+
 // flags sees that a program has flags.
 func (c *commands) flags(pkg string, words []string) {
 	for _, w := range words {
