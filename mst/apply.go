@@ -69,30 +69,30 @@ func (t *Tree) Apply(ops []Op) (*Change, error) {
 
 // edit is an operation on its way down the tree.
 type edit struct {
-	key    string
-	height int
-	value  cid.Cid // undefined: delete
-	done   bool    // carried out: its key was met at its height
-	plain  bool    // carried out in a node that has no subtree beside the key
-	prev   *cid.Cid
+	key      string
+	height   int
+	value    cid.Cid // undefined: delete
+	done     bool    // carried out: its key was met at its height
+	isolated bool    // carried out in a node that has no subtree beside the key
+	prev     *cid.Cid
 }
 
 func (ed *edit) delete() bool { return !ed.value.Defined() }
 
 // editor applies one batch.
 type editor struct {
-	t      *Tree
-	most   int // entries of one node, unless it had more
-	edits  []edit
-	levels [maxHeight + 1]scratch
-	height int      // levels below this were used
-	made   []made   // new nodes, children before parents
-	used   []string // ids of nodes of the tree before that were taken apart
-	fresh  nodeSet  // the made ones that the tree before did not have
-	lo, hi speller  // of bounds of nodes that are loaded
-	scrap  bool     // what is made is needed only while the editor works
-	room   []byte   // if so: for blocks
-	rooms  []byte   // all of it, for the next batch
+	t        *Tree
+	most     int // entries of one node, unless it had more
+	edits    []edit
+	levels   [maxHeight + 1]scratch
+	height   int      // levels below this were used
+	made     []made   // new nodes, children before parents
+	used     []string // ids of nodes of the tree before that were taken apart
+	fresh    nodeSet  // the made ones that the tree before did not have
+	lo, hi   speller  // of bounds of nodes that are loaded
+	rootOnly bool     // what is made is needed only while the editor works
+	room     []byte   // if so: for blocks
+	rooms    []byte   // all of it, for the next batch
 }
 
 type made struct {
@@ -112,7 +112,7 @@ func newEditor(t *Tree, most int) *editor {
 
 // release gives the editor back, without what it holds of trees.
 func (e *editor) release() {
-	e.t, e.scrap = nil, false
+	e.t, e.rootOnly = nil, false
 	e.lo.at, e.hi.at = edge{}, edge{}
 	if e.room = nil; len(e.rooms) > 64<<10 {
 		e.rooms = nil
@@ -206,8 +206,8 @@ func (e *editor) account(c *Change) {
 		}
 	}
 	var kept map[id]bool
-	plain := e.plain()
-	if !plain {
+	isolated := e.allIsolated()
+	if !isolated {
 		kept = e.unchanged()
 	}
 	c.New = slices.Grow(c.New, len(e.made))
@@ -216,7 +216,7 @@ func (e *editor) account(c *Change) {
 		if kept != nil && kept[m.id] {
 			continue
 		}
-		if !plain {
+		if !isolated {
 			e.fresh.add(m.n)
 		}
 		id := dag.Wrap(m.cid)
@@ -235,11 +235,12 @@ func (e *editor) account(c *Change) {
 	}
 }
 
-// plain reports whether all edits are plain. Then each node that was made is another one than before,
-// and all nodes on the paths of the keys are made.
-func (e *editor) plain() bool {
+// allIsolated reports whether all edits were carried out in nodes that have no subtree beside the
+// key. Then no made node equals one of the tree before, and all nodes on the paths of the keys are
+// made.
+func (e *editor) allIsolated() bool {
 	for i := range e.edits {
-		if !e.edits[i].plain {
+		if !e.edits[i].isolated {
 			return false
 		}
 	}

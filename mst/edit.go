@@ -33,8 +33,8 @@ type bound struct {
 	at  edge
 }
 
-// whole reports whether all of the subtree counts.
-func (p *piece) whole() bool { return p.from == "" && p.to == "" }
+// unrestricted reports whether all of the subtree counts.
+func (p *piece) unrestricted() bool { return p.from == "" && p.to == "" }
 
 // before and after report on which side of a key the piece is for certain.
 func (p *piece) before(key string) bool {
@@ -82,7 +82,7 @@ func (e *editor) subtree(height int, pieces []piece, edits []edit) (ref, error) 
 	if pending == 0 && len(pieces) == 0 {
 		return ref{height: -1}, nil
 	}
-	if len(pieces) == 1 && pieces[0].whole() && pieces[0].height == height {
+	if len(pieces) == 1 && pieces[0].unrestricted() && pieces[0].height == height {
 		if pending == 0 {
 			return pieces[0].ref, nil
 		}
@@ -236,7 +236,7 @@ func (e *editor) patch(p *piece, edits []edit) (r ref, ok bool, err error) {
 		return p.ref, true, nil
 	}
 	if lost {
-		return e.without(s, p), true, nil
+		return e.rebuildWithoutChild(s, p), true, nil
 	}
 	data := e.data(bytesOf(n.data))
 	buf := bytesOf(data) // nobody else has it yet
@@ -255,9 +255,9 @@ func (e *editor) patch(p *piece, edits []edit) (r ref, ok bool, err error) {
 	return e.add(next, int(n.height)), true, nil
 }
 
-// without makes the node of a piece again, with what patch found, after one of its
+// rebuildWithoutChild makes the node of a piece again, with what patch found, after one of its
 // subtrees has become empty.
-func (e *editor) without(s *scratch, p *piece) ref {
+func (e *editor) rebuildWithoutChild(s *scratch, p *piece) ref {
 	s.items, s.keys = append(s.items[:0], item{}), s.keys[:0]
 	es, link := p.n.entries()
 	kid := 0
@@ -293,7 +293,7 @@ func (e *editor) without(s *scratch, p *piece) ref {
 
 // data returns a copy of the block of a node that is made.
 func (e *editor) data(block []byte) string {
-	if !e.scrap {
+	if !e.rootOnly {
 		return string(block)
 	}
 	if len(e.room) < len(block) {

@@ -121,7 +121,7 @@ func undo(t *Tree, ops []InvertOp, rootOnly bool) (*Tree, cid.Cid, error) {
 	e := newEditor(t, Limits{}.withDefaults().Entries) // nothing is written: the limit is that of readers
 	defer e.release()
 	if rootOnly {
-		e.scrap, e.room = true, e.rooms
+		e.rootOnly, e.room = true, e.rooms
 	}
 	values := make([]cid.Cid, len(ops))
 	if err := e.prepare(inverse, values); err != nil {

@@ -168,8 +168,8 @@ func (es *entries) next() (e entry, ok bool) {
 	return e, true
 }
 
-// spot is where a key is in a node, or would be.
-type spot struct {
+// place is where a key is in a node, or would be.
+type place struct {
 	found bool
 	index int // how many keys are less
 	at    int // offset of the entry of the key, or of the next one, or of the end of all
@@ -190,7 +190,7 @@ type spot struct {
 //
 // What it keeps from entry to entry is in variables of its own, for the compiler has structs of that
 // many fields in memory.
-func (n *node) seek(key string) spot {
+func (n *node) seek(key string) place {
 	data := n.data
 	count, pos := uintAt(data, len(nodeStart))
 	index, kid, link, before, next := 0, 0, n.leftLink(), 0, 0
@@ -216,9 +216,9 @@ func (n *node) seek(key string) spot {
 			}
 			switch same := shared - prefix; {
 			case same == size && shared == len(key):
-				return spot{found: true, index: index, at: pos, value: value, after: tree, link: link, kid: kid, before: before}
+				return place{found: true, index: index, at: pos, value: value, after: tree, link: link, kid: kid, before: before}
 			case same < size && (shared == len(key) || data[start+same] > key[shared]):
-				return spot{index: index, at: pos, link: link, kid: kid, before: before, next: shared}
+				return place{index: index, at: pos, link: link, kid: kid, before: before, next: shared}
 			}
 			before = shared
 		} // else it agrees with the key before where that one was less
@@ -228,7 +228,7 @@ func (n *node) seek(key string) spot {
 		link = tree
 		pos = value + linkLen
 	}
-	return spot{index: index, at: pos, link: link, kid: kid, before: before, next: next}
+	return place{index: index, at: pos, link: link, kid: kid, before: before, next: next}
 }
 
 // key spells out the i-th key.

@@ -28,7 +28,7 @@ func (e *editor) prove(c *Change) error {
 		w.visit(root, c.Root)
 	}
 	for i := range e.edits {
-		if e.edits[i].plain {
+		if e.edits[i].isolated {
 			continue // its path is made
 		}
 		if _, _, err := w.find(e.edits[i].key, true); err != nil {
@@ -90,7 +90,7 @@ func (w *walker) find(key string, neighbours bool) (v cid.Cid, ok bool, err erro
 
 // neighbours visits the last nodes before and the first nodes after a key of a node
 // whose bounds are lo and hi.
-func (w *walker) neighbours(n *node, s *spot, lo, hi edge) error {
+func (w *walker) neighbours(n *node, s *place, lo, hi edge) error {
 	kid := s.kid
 	if s.link > 0 {
 		before, _ := n.around(s.index, lo, hi)

@@ -9,7 +9,7 @@ import (
 // splice carries out one edit that inserts or deletes a key of a node where no subtree is beside
 // it, so that no link comes or goes: what most edits come down to in the end. Only the entry itself
 // and the prefix of the one behind it change; the rest is copied. It reports whether it could.
-func (e *editor) splice(p *piece, ed *edit, sp *spot) (r ref, ok bool, err error) {
+func (e *editor) splice(p *piece, ed *edit, sp *place) (r ref, ok bool, err error) {
 	n := p.n
 	if sp.link > 0 || sp.after > 0 {
 		return ref{}, false, nil
@@ -19,7 +19,7 @@ func (e *editor) splice(p *piece, ed *edit, sp *spot) (r ref, ok bool, err error
 	s := &e.levels[n.height]
 	buf := append(s.enc[:0], nodeStart...)
 	if sp.found {
-		ed.done, ed.plain, *ed.prev = true, true, n.linkCID(sp.value)
+		ed.done, ed.isolated, *ed.prev = true, true, n.linkCID(sp.value)
 		if count == 1 { // no links either
 			e.used = append(e.used, p.id)
 			return ref{height: -1}, true, nil
@@ -39,7 +39,7 @@ func (e *editor) splice(p *piece, ed *edit, sp *spot) (r ref, ok bool, err error
 		if count+1 > e.most {
 			return ref{}, false, &Error{Key: strings.Clone(ed.key), Err: ErrTooManyEntries}
 		}
-		ed.done, ed.plain = true, true
+		ed.done, ed.isolated = true, true
 		buf = append(cbor.AppendArray(buf, count+1), n.data[start:sp.at]...)
 		buf = appendLinks(appendKey(buf, sp.before, ed.key[sp.before:]), "", ed.value)
 		rest := sp.at

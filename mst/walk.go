@@ -10,7 +10,7 @@ import (
 // Get returns the value of a key, and whether it is there.
 func (t *Tree) Get(key string) (cid.Cid, bool, error) {
 	for n := t.root; n != nil; {
-		value, link, kid := n.look(key)
+		value, link, kid := n.seekLink(key)
 		if value > 0 {
 			return n.linkCID(value), true, nil
 		}
@@ -25,9 +25,9 @@ func (t *Tree) Get(key string) (cid.Cid, bool, error) {
 	return cid.Undef, false, nil
 }
 
-// look is seek for those who only need the offset of the value or, if that is 0, of the link
+// seekLink is seek for those who only need the offset of the value or, if that is 0, of the link
 // before the key, and the link's number.
-func (n *node) look(key string) (value, link, kid int) {
+func (n *node) seekLink(key string) (value, link, kid int) {
 	data := n.data
 	count, pos := uintAt(data, len(nodeStart))
 	link = n.leftLink()

@@ -41,14 +41,14 @@ const (
 type treeCache struct {
 	limit int64
 
-	mu      sync.Mutex
-	entries map[syntax.DID]*list.Element // of cached
-	recent  list.List                    // front: most recent
-	size    int64
-	large   cached // its tree is nil if there is none
-	used    time.Time
-	away    map[syntax.DID]awayState // that have left, by the last use of their trees
-
+	// mu guards these. No other lock is taken while it is held.
+	mu           sync.Mutex
+	entries      map[syntax.DID]*list.Element // of cached
+	recent       list.List                    // of cached; front: most recent
+	size         int64                        // bytes of the entries
+	large        cached                       // larger than limit; its tree is nil if there is none
+	largeUsed    time.Time
+	evicted      map[syntax.DID]evictedState // whose trees somebody may still use
 	hits, misses uint64
 }
 
@@ -60,8 +60,8 @@ type cached struct {
 	state state
 }
 
-// awayState is a state whose tree somebody may still have.
-type awayState struct {
+// evictedState is a state whose tree somebody may still have.
+type evictedState struct {
 	state state // without its tree
 	tree  weak.Pointer[mst.Tree]
 }
@@ -77,16 +77,16 @@ func (c *treeCache) get(did syntax.DID) (state, bool) {
 	}
 	if c.large.state.tree != nil && c.large.did == did {
 		c.hits++
-		c.used = time.Now()
+		c.largeUsed = time.Now()
 		return c.large.state, true
 	}
-	if a, ok := c.away[did]; ok {
+	if a, ok := c.evicted[did]; ok {
 		if a.state.tree = a.tree.Value(); a.state.tree != nil {
 			c.hits++
 			c.insert(did, a.state)
 			return a.state, true
 		}
-		delete(c.away, did)
+		delete(c.evicted, did)
 	}
 	c.misses++
 	return state{}, false
@@ -110,11 +110,11 @@ func (c *treeCache) put(did syntax.DID, st state) {
 
 // insert adds a state where there is none.
 func (c *treeCache) insert(did syntax.DID, st state) {
-	delete(c.away, did)
+	delete(c.evicted, did)
 	c.expire()
 	if st.bytes() > c.limit {
-		c.remember(c.large)
-		c.large, c.used = cached{did, st}, time.Now()
+		c.keepWeak(c.large)
+		c.large, c.largeUsed = cached{did, st}, time.Now()
 		return
 	}
 	if c.entries == nil {
@@ -124,34 +124,34 @@ func (c *treeCache) insert(did syntax.DID, st state) {
 	for c.size += st.bytes(); c.size > c.limit; {
 		last := c.recent.Back().Value.(cached)
 		c.remove(last.did)
-		c.remember(last)
+		c.keepWeak(last)
 	}
 }
 
 // expire lets go of a large state that nobody uses.
 func (c *treeCache) expire() {
-	if c.large.state.tree != nil && time.Since(c.used) > largeIdle {
-		c.remember(c.large)
+	if c.large.state.tree != nil && time.Since(c.largeUsed) > largeIdle {
+		c.keepWeak(c.large)
 		c.large = cached{}
 	}
 }
 
-// remember keeps a weak reference to the tree of a state that leaves the cache.
-func (c *treeCache) remember(x cached) {
+// keepWeak keeps a weak reference to the tree of a state that leaves the cache.
+func (c *treeCache) keepWeak(x cached) {
 	if x.state.tree == nil {
 		return
 	}
-	for did, a := range c.away {
+	for did, a := range c.evicted {
 		if a.tree.Value() == nil {
-			delete(c.away, did)
+			delete(c.evicted, did)
 		}
 	}
-	if c.away == nil {
-		c.away = make(map[syntax.DID]awayState)
+	if c.evicted == nil {
+		c.evicted = make(map[syntax.DID]evictedState)
 	}
 	tree := weak.Make(x.state.tree)
 	x.state.tree = nil
-	c.away[x.did] = awayState{x.state, tree}
+	c.evicted[x.did] = evictedState{x.state, tree}
 }
 
 func (c *treeCache) drop(did syntax.DID) {
@@ -161,7 +161,7 @@ func (c *treeCache) drop(did syntax.DID) {
 }
 
 func (c *treeCache) remove(did syntax.DID) {
-	delete(c.away, did)
+	delete(c.evicted, did)
 	if c.large.did == did {
 		c.large = cached{}
 	}

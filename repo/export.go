@@ -30,7 +30,7 @@ func (h *Host) Export(ctx context.Context, did syntax.DID, since syntax.TID, w i
 	if w == nil {
 		return errNoWriter
 	}
-	st, err := h.warm(ctx, did, since)
+	st, err := h.loadTree(ctx, did, since)
 	if err != nil {
 		return err
 	}

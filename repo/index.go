@@ -202,8 +202,8 @@ func (x *indexSet) rows(path string, record *data.Encoded) (rows []string) {
 	return rows
 }
 
-// concern reports whether edits touch records that may have keys.
-func (x *indexSet) concern(edits []edit) bool {
+// affectedBy reports whether edits touch records that may have keys.
+func (x *indexSet) affectedBy(edits []edit) bool {
 	for i := range x.list {
 		for _, e := range edits {
 			if collection, _, err := syntax.ParsePath(e.path); err == nil && x.list[i].has(collection) {
@@ -240,7 +240,7 @@ type indexed struct {
 func (h *Host) index(ctx context.Context, did syntax.DID, st *state, edits []edit, keep bool, room int) (out indexed, err error) {
 	out.edits = edits
 	x := &h.indexes
-	if !x.concern(edits) {
+	if !x.affectedBy(edits) {
 		return out, nil
 	}
 	if !st.indexed {

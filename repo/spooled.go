@@ -16,8 +16,8 @@ import (
 // the rest goes to a temporary file.
 const readAhead = 512 << 10
 
-// warm makes sure that an export finds its tree in memory, before it takes its turn.
-func (h *Host) warm(ctx context.Context, did syntax.DID, since syntax.TID) (state, error) {
+// loadTree makes sure that an export finds its tree in memory, before it takes its turn.
+func (h *Host) loadTree(ctx context.Context, did syntax.DID, since syntax.TID) (state, error) {
 	head, err := h.Head(ctx, did)
 	if err != nil || since != "" && since == head.Rev {
 		return state{}, err

@@ -23,8 +23,8 @@ const treeTries = 3
 type builds struct {
 	readers, writers chan struct{} // have room for as many as may run for readers, and for writers
 
-	mu  sync.Mutex
-	now map[syntax.DID]*rebuilding // for readers
+	mu      sync.Mutex
+	running map[syntax.DID]*rebuilding // for readers
 }
 
 // rebuilding is a tree that is being rebuilt, for all who wait for it.
@@ -40,7 +40,7 @@ func (b *builds) init() {
 	// Each takes a snapshot and a processor. Readers leave half the processors to others.
 	n := runtime.GOMAXPROCS(0)
 	b.readers, b.writers = make(chan struct{}, max(1, n/2)), make(chan struct{}, max(2, n))
-	b.now = make(map[syntax.DID]*rebuilding)
+	b.running = make(map[syntax.DID]*rebuilding)
 }
 
 // errCold: the tree of a snapshot is not in memory.
@@ -104,11 +104,11 @@ func (h *Host) viewTree(ctx context.Context, did syntax.DID, fn func(storage.Rea
 func (h *Host) build(ctx context.Context, did syntax.DID) (state, error) {
 	b := &h.builds
 	b.mu.Lock()
-	x := b.now[did]
+	x := b.running[did]
 	if x == nil {
 		run, stop := context.WithCancel(context.WithoutCancel(ctx))
 		x = &rebuilding{stop: stop, done: make(chan struct{})}
-		b.now[did] = x
+		b.running[did] = x
 		go h.runBuild(run, did, x)
 	}
 	x.waiting++
@@ -118,8 +118,8 @@ func (h *Host) build(ctx context.Context, did syntax.DID) (state, error) {
 		defer b.mu.Unlock()
 		if x.waiting--; x.waiting == 0 {
 			x.stop()
-			if b.now[did] == x { // who comes now needs another one
-				delete(b.now, did)
+			if b.running[did] == x { // who comes now needs another one
+				delete(b.running, did)
 			}
 		}
 	}()
@@ -154,8 +154,8 @@ func (h *Host) runBuild(ctx context.Context, did syntax.DID, x *rebuilding) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.now[did] == x {
-		delete(b.now, did)
+	if b.running[did] == x {
+		delete(b.running, did)
 	}
 }
 

@@ -61,13 +61,15 @@ func Unmarshal(b []byte, to any) error { return unmarshal(scanner{in: b}, to) }
 // UnmarshalPlain is Unmarshal for JSON that is never encoded as CBOR. Values, but not names, may
 // have escapes of lone surrogates, which JavaScript writes for text that was cut in the middle of a
 // character. A json.RawMessage keeps them; a string has U+FFFD in their place.
-func UnmarshalPlain(b []byte, to any) error { return unmarshal(scanner{in: b, plain: true}, to) }
+func UnmarshalPlain(b []byte, to any) error {
+	return unmarshal(scanner{in: b, allowSurrogates: true}, to)
+}
 
 // UnmarshalAnswer is UnmarshalPlain for what a server answers to a program that has chosen the type
 // of the answer. A field without a name in its tag, such as DID, takes a member whose name is its
 // own in any case, as programs are used to. An object with two such members is refused.
 func UnmarshalAnswer(b []byte, to any) error {
-	return unmarshal(scanner{in: b, plain: true, loose: true}, to)
+	return unmarshal(scanner{in: b, allowSurrogates: true, foldUntagged: true}, to)
 }
 
 func unmarshal(s scanner, to any) error {
@@ -86,7 +88,7 @@ func Check(b []byte) error {
 
 // CheckPlain is Check for what UnmarshalPlain reads.
 func CheckPlain(b []byte) error {
-	s := scanner{in: b, plain: true}
+	s := scanner{in: b, allowSurrogates: true}
 	return s.text(nil)
 }
 

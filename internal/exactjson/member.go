@@ -4,7 +4,7 @@ package exactjson
 // text; nil if there is none. It looks no further than that member, and does not check the syntax:
 // Unmarshal does.
 func Member(b []byte, name string) []byte {
-	s := scanner{in: b, plain: true}
+	s := scanner{in: b, allowSurrogates: true}
 	if !s.take('{') {
 		return nil
 	}

@@ -12,12 +12,12 @@ import (
 
 // scanner goes over a text.
 type scanner struct {
-	in     []byte
-	plain  bool // lone surrogates are allowed in values
-	loose  bool // fields without a name in a tag take names in any case
-	pos    int
-	names  []member // of all objects that are open
-	hidden []span   // names that encoding/json must not take for those of fields
+	in              []byte
+	allowSurrogates bool // lone surrogates are allowed in values
+	foldUntagged    bool // fields without a name in a tag take names in any case
+	pos             int
+	names           []member // of all objects that are open
+	hidden          []span   // names that encoding/json must not take for those of fields
 }
 
 // member is a member of an object: its name, without escapes, and where it is.
@@ -66,7 +66,7 @@ func (s *scanner) value(t reflect.Type, depth int) error {
 	}
 	switch c := s.in[s.pos]; {
 	case c == '"':
-		_, err := s.str(s.plain)
+		_, err := s.str(s.allowSurrogates)
 		return err
 	case c == '{':
 		return s.object(shapeOf(t), depth)
@@ -127,8 +127,8 @@ func (s *scanner) object(sh *shape, depth int) error {
 		elem, field := sh.member(name)
 		switch {
 		case field == "":
-		case s.loose && sh.loose[field]:
-			s.names = append(s.names, member{[]byte(looseMark + field), start})
+		case s.foldUntagged && sh.untagged[field]:
+			s.names = append(s.names, member{[]byte(untaggedMark + field), start})
 		case field != string(name):
 			s.hidden = append(s.hidden, span{start + 1, s.pos - 1})
 			elem = nil
@@ -150,9 +150,9 @@ func (s *scanner) object(sh *shape, depth int) error {
 	}
 }
 
-// looseMark is before the name of a field without a tag among the names of an object. No name in
+// untaggedMark is before the name of a field without a tag among the names of an object. No name in
 // JSON begins with it, as it is not UTF-8.
-const looseMark = "\xff"
+const untaggedMark = "\xff"
 
 // fewNames is up to how many names are compared pair by pair.
 const fewNames = 24
@@ -163,7 +163,7 @@ func unique(list []member) error {
 		for i := range list {
 			for j := range i {
 				if bytes.Equal(list[i].name, list[j].name) {
-					return list[i].twice()
+					return list[i].duplicateError()
 				}
 			}
 		}
@@ -172,14 +172,14 @@ func unique(list []member) error {
 	slices.SortStableFunc(list, func(a, b member) int { return bytes.Compare(a.name, b.name) })
 	for i := 1; i < len(list); i++ {
 		if bytes.Equal(list[i-1].name, list[i].name) {
-			return list[i].twice()
+			return list[i].duplicateError()
 		}
 	}
 	return nil
 }
 
-func (m member) twice() error {
-	return &Error{m.at, strings.TrimPrefix(string(m.name), looseMark), ErrDuplicate}
+func (m member) duplicateError() error {
+	return &Error{m.at, strings.TrimPrefix(string(m.name), untaggedMark), ErrDuplicate}
 }
 
 // unknown is a byte that may stand in a name in JSON and cannot stand in that of a field.

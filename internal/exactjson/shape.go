@@ -10,9 +10,9 @@ import (
 
 // shape is what a type makes of an array or object.
 type shape struct {
-	elem   reflect.Type            // of the elements of a slice, array or map; nil: without fields
-	fields map[string]reflect.Type // of a struct, by their names in JSON; nil: it is no struct
-	loose  map[string]bool         // the names of those that have none in a tag
+	elem     reflect.Type            // of the elements of a slice, array or map; nil: without fields
+	fields   map[string]reflect.Type // of a struct, by their names in JSON; nil: it is no struct
+	untagged map[string]bool         // the names of those that have none in a tag
 }
 
 var (
@@ -71,7 +71,7 @@ func newShape(t reflect.Type) *shape {
 		case reflect.Slice, reflect.Array, reflect.Map:
 			return &shape{elem: t.Elem()}
 		case reflect.Struct:
-			sh := &shape{fields: make(map[string]reflect.Type), loose: make(map[string]bool)}
+			sh := &shape{fields: make(map[string]reflect.Type), untagged: make(map[string]bool)}
 			sh.addFields(t)
 			return sh
 		}
@@ -104,13 +104,13 @@ func (sh *shape) addFields(t reflect.Type) {
 						next = append(next, inner)
 					}
 				case f.IsExported():
-					loose := name == ""
-					if loose {
+					untagged := name == ""
+					if untagged {
 						name = f.Name
 					}
 					if _, taken := sh.fields[name]; !taken {
 						sh.fields[name] = f.Type
-						sh.loose[name] = loose
+						sh.untagged[name] = untagged
 					}
 				}
 			}

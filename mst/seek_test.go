@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// look finds what seek finds, for keys that are there and for their neighbours, in every node.
-func TestLookIsSeek(t *testing.T) {
+// seekLink finds what seek finds, for keys that are there and for their neighbours, in every node.
+func TestSeekLinkIsSeek(t *testing.T) {
 	var ops []Op
 	var keys []string
 	for i := range 2000 {
@@ -23,7 +23,7 @@ func TestLookIsSeek(t *testing.T) {
 		n.set(stringOf(b.Data), 0, 0)
 		for _, key := range keys {
 			s := n.seek(key)
-			value, link, kid := n.look(key)
+			value, link, kid := n.seekLink(key)
 			if s.found {
 				if value != s.value {
 					t.Fatalf("%q: value at %d, want %d", key, value, s.value)
