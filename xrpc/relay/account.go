@@ -45,19 +45,19 @@ type state struct {
 
 // account is what the relay knows of an account. A value that others can see does not change.
 type account struct {
-	did    syntax.DID
-	exists bool // in the store
-	head   storage.Head
-	state  state
-	text   []byte // of the state, as it is stored; nil: it is not
-	gone   *goneRow
-	has    map[syntax.NSID]bool // the collections that are known to have records
+	did         syntax.DID
+	exists      bool // in the store
+	head        storage.Head
+	state       state
+	text        []byte // of the state, as it is stored; nil: it is not
+	tombstone   *tombstone
+	collections map[syntax.NSID]bool // the collections that are known to have records
 
-	who *who // nil: not resolved yet
+	identity *accountIdentity // nil: not resolved yet
 }
 
-// who is what a DID document says. It does not change.
-type who struct {
+// accountIdentity is what a DID document says. It does not change.
+type accountIdentity struct {
 	doc  *identity.Document
 	host string // of the PDS; empty: none that can be used
 	key  *crypto.PublicKey
@@ -83,7 +83,7 @@ func (r *Relay) account(ctx context.Context, did syntax.DID) (*account, error) {
 	drops := r.cache.dropped()
 	a := &account{did: did}
 	err := r.Store.Repos.View(ctx, did, func(v storage.Reader) error {
-		a.exists, a.head, a.has = true, v.Head(), nil
+		a.exists, a.head, a.collections = true, v.Head(), nil
 		text, err := v.Get(ctx, keyState)
 		if err != nil && !errors.Is(err, storage.ErrNotFound) {
 			return err
@@ -96,10 +96,10 @@ func (r *Relay) account(ctx context.Context, did syntax.DID) (*account, error) {
 			if err != nil {
 				return err
 			}
-			if a.has == nil {
-				a.has = make(map[syntax.NSID]bool)
+			if a.collections == nil {
+				a.collections = make(map[syntax.NSID]bool)
 			}
-			a.has[syntax.NSID(strings.TrimPrefix(pair.Key, keyHas))] = true
+			a.collections[syntax.NSID(strings.TrimPrefix(pair.Key, keyHas))] = true
 		}
 		return nil
 	})
@@ -108,19 +108,19 @@ func (r *Relay) account(ctx context.Context, did syntax.DID) (*account, error) {
 	}
 	// This comes last. A takedown writes it before it changes the account: who has missed the one
 	// has missed the other, and fails with a conflict.
-	if a.gone, err = r.ledger.gone(ctx, did); err != nil {
+	if a.tombstone, err = r.ledger.tombstone(ctx, did); err != nil {
 		return nil, err
 	}
-	if a.gone != nil && a.gone.Pending && !a.exists { // its end was not reached
-		a.state = a.gone.State
-		a.state.Host = cmp.Or(a.state.Host, a.gone.From)
+	if a.tombstone != nil && a.tombstone.Pending && !a.exists { // its end was not reached
+		a.state = a.tombstone.State
+		a.state.Host = cmp.Or(a.state.Host, a.tombstone.From)
 	}
 	r.cache.fill(a, drops)
 	return a, nil
 }
 
 // resolve returns what the document of an account says.
-func (r *Relay) resolve(ctx context.Context, did syntax.DID, known *who) (*who, error) {
+func (r *Relay) resolve(ctx context.Context, did syntax.DID, known *accountIdentity) (*accountIdentity, error) {
 	doc, err := r.Identity.ResolveDID(ctx, did)
 	if err != nil {
 		return nil, err
@@ -128,7 +128,7 @@ func (r *Relay) resolve(ctx context.Context, did syntax.DID, known *who) (*who, 
 	if known != nil && known.doc == doc {
 		return known, nil
 	}
-	w := &who{doc: doc}
+	w := &accountIdentity{doc: doc}
 	if endpoint, ok := doc.PDS(); ok {
 		w.host, _ = r.hostOf(endpoint)
 	}
@@ -142,8 +142,8 @@ const freshAfter = 10 * time.Second
 
 // resolveAnew returns what the document of an account says now. It is false if it was asked for a
 // moment ago.
-func (r *Relay) resolveAnew(ctx context.Context, did syntax.DID, known *who) (w *who, fresh bool, err error) {
-	if r.refresh.again(string(did), r.Now(), freshAfter) {
+func (r *Relay) resolveAnew(ctx context.Context, did syntax.DID, known *accountIdentity) (w *accountIdentity, fresh bool, err error) {
+	if r.refresh.doneWithin(string(did), r.Now(), freshAfter) {
 		return known, false, nil
 	}
 	r.Identity.Purge(syntax.AtIdentifier(did))
@@ -153,17 +153,17 @@ func (r *Relay) resolveAnew(ctx context.Context, did syntax.DID, known *who) (w 
 
 // change collects what messages change of an account, and carries it out in one step of the store.
 type change struct {
-	r      *Relay
-	from   *account // as it is stored
-	to     account
-	commit []byte // of to.head, if that is new
-	events []storage.Event
-	marks  map[string][]byte // index rows, to be written before
-	clear  []string          // index rows, to be deleted after
-	kv     []storage.KVWrite // of collections
-	unsure bool              // the key may be an old one
-	again  bool              // its first message has waited
-	via    string            // the host that has brought the messages; empty: none
+	r            *Relay
+	from         *account // as it is stored
+	to           account
+	commit       []byte // of to.head, if that is new
+	events       []storage.Event
+	marks        map[string][]byte // index rows, to be written before
+	clear        []string          // index rows, to be deleted after
+	kv           []storage.KVWrite // of collections
+	keyUncertain bool              // the key may be an old one
+	hasWaited    bool              // its first message has waited
+	via          string            // the host that has brought the messages; empty: none
 }
 
 func (r *Relay) change(a *account) *change { return &change{r: r, from: a, to: *a} }
@@ -186,23 +186,23 @@ func (c *change) mark(key string, value []byte) {
 
 // collection notes that the account has records of a collection, or no longer.
 func (c *change) collection(name syntax.NSID, has bool) {
-	if c.to.has[name] == has || has && len(c.to.has) >= maxCollections {
+	if c.to.collections[name] == has || has && len(c.to.collections) >= maxCollections {
 		return
 	}
-	next := maps.Clone(c.to.has)
+	next := maps.Clone(c.to.collections)
 	if next == nil {
 		next = make(map[syntax.NSID]bool)
 	}
 	row := keyCollection + string(name) + "/" + string(c.to.did)
 	w := storage.KVWrite{Key: keyHas + string(name)}
 	if has {
-		next[name], w.Value = true, there
-		c.mark(row, there)
+		next[name], w.Value = true, present
+		c.mark(row, present)
 	} else {
 		delete(next, name)
 		c.clear = append(c.clear, row)
 	}
-	c.to.has = next
+	c.to.collections = next
 	c.kv = append(c.kv, w)
 }
 
@@ -215,7 +215,7 @@ func (c *change) empty() bool {
 // says that the account has changed: nothing was done. After any error the account is read again.
 func (c *change) apply(ctx context.Context) error {
 	if c.empty() {
-		if c.to.who != c.from.who {
+		if c.to.identity != c.from.identity {
 			c.r.cache.put(c.from, &c.to)
 		}
 		return nil
@@ -239,7 +239,7 @@ func (c *change) apply(ctx context.Context) error {
 			step.KV = append(step.KV, storage.KVWrite{Key: keyState, Value: text})
 		}
 	}
-	c.r.cache.begin(c.from)
+	c.r.cache.beginChange(c.from)
 	if _, err := c.r.Store.Repos.Apply(ctx, c.to.did, step); err != nil {
 		c.r.cache.drop(c.to.did)
 		return err
@@ -267,7 +267,7 @@ func (c *change) index(ctx context.Context) error {
 
 // pending reports whether the account is to be repaired, or to be asked for its collections.
 func (r *Relay) pending(a *account) bool {
-	return a.gone == nil && (a.state.Desync || !a.state.Described && !r.NoCollections && a.head.Rev != "" && a.state.Upstream == "")
+	return a.tombstone == nil && (a.state.Desync || !a.state.Described && !r.NoCollections && a.head.Rev != "" && a.state.Upstream == "")
 }
 
 // changed reports whether an error says that an account has changed meanwhile.
@@ -322,8 +322,8 @@ func (c *accountCache) fill(a *account, drops int64) {
 	}
 }
 
-// begin says that what an account was is being changed.
-func (c *accountCache) begin(was *account) {
+// beginChange says that what an account was is being changed.
+func (c *accountCache) beginChange(was *account) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.young[was.did] == was || c.old[was.did] == was {
@@ -361,7 +361,7 @@ func (c *accountCache) putLocked(a *account) {
 	delete(c.old, a.did)
 	if c.young[a.did] == nil {
 		// An account with many collections counts as several.
-		if c.costs += 1 + len(a.has)/16; c.costs > c.max/2 {
+		if c.costs += 1 + len(a.collections)/16; c.costs > c.max/2 {
 			c.old, c.young, c.costs = c.young, make(map[syntax.DID]*account), 0
 		}
 	}

@@ -27,13 +27,13 @@ func (c *change) collections(e *commit.Event, sound bool) {
 		name, _, _ := strings.Cut(op.Path, "/")
 		nsid := syntax.NSID(name)
 		if op.CID.Defined() {
-			if !c.to.has[nsid] {
+			if !c.to.collections[nsid] {
 				if _, err := syntax.ParseNSID(name); err == nil {
 					c.collection(nsid, true)
 				}
 			}
 			delete(emptied, nsid)
-		} else if c.to.has[nsid] {
+		} else if c.to.collections[nsid] {
 			if emptied == nil {
 				emptied = make(map[syntax.NSID]bool)
 			}
@@ -104,7 +104,7 @@ func isEmpty(src blocks, root cid.Cid, name syntax.NSID) bool {
 func (r *Relay) describe(ctx context.Context, c *change) error {
 	a := &c.to
 	var names []string
-	if store := r.local(a.who.host); store != nil {
+	if store := r.local(a.identity.host); store != nil {
 		var err error
 		if names, err = collectionsOf(ctx, store.Repos, a.did); err != nil {
 			return err
@@ -113,7 +113,7 @@ func (r *Relay) describe(ctx context.Context, c *change) error {
 		var answer struct {
 			Collections []string `json:"collections"`
 		}
-		if err := r.fetchJSON(ctx, a.who.host, api.RepoDescribeRepoNSID, url.Values{"repo": {string(a.did)}}, &answer); err != nil {
+		if err := r.fetchJSON(ctx, a.identity.host, api.RepoDescribeRepoNSID, url.Values{"repo": {string(a.did)}}, &answer); err != nil {
 			return err
 		}
 		names = answer.Collections
@@ -124,7 +124,7 @@ func (r *Relay) describe(ctx context.Context, c *change) error {
 			has[nsid] = true
 		}
 	}
-	for nsid := range a.has {
+	for nsid := range a.collections {
 		if !has[nsid] {
 			c.collection(nsid, false)
 		}

@@ -27,7 +27,7 @@ func (h *host) startComparing() {
 	h.comparing.start(h.r, func(ctx context.Context) {
 		for try := 0; ; try++ {
 			err := h.compareAsked(ctx)
-			if err == nil || !sleep(ctx, growing(try, holdLeast, repairMost)) {
+			if err == nil || !sleep(ctx, backoff(try, holdLeast, repairMost)) {
 				return
 			}
 			h.note(err)
@@ -75,7 +75,7 @@ func (h *host) compareAll(ctx context.Context) error {
 		}
 		here := a.state.Host == h.name && !a.state.Unlisted
 		switch {
-		case a.state.Desync || a.gone != nil || here && a.state.Throttled:
+		case a.state.Desync || a.tombstone != nil || here && a.state.Throttled:
 			continue
 		case l.inactive: // a message may be missing that says so
 			if !here || !a.exists || a.state.Upstream != "" {
@@ -98,7 +98,7 @@ func (h *host) compareAll(ctx context.Context) error {
 				continue
 			}
 			h.refund()
-			c.to.who = w
+			c.to.identity = w
 			if o, ok := h.enrol(ctx, c); !ok {
 				if o.hold != nil {
 					return o.hold
@@ -113,7 +113,7 @@ func (h *host) compareAll(ctx context.Context) error {
 			return err
 		}
 		if c.to.state.Desync {
-			h.queue.look(l.did)
+			h.queue.schedule(l.did)
 		}
 	}
 	return nil
@@ -221,7 +221,7 @@ func (r *Relay) admitThrottled(ctx context.Context, h *host, did syntax.DID) (fu
 		} else if err != nil {
 			return false, err
 		}
-		h.queue.look(did)
+		h.queue.schedule(did)
 		return false, nil
 	}
 }

@@ -39,9 +39,9 @@ func (h *host) run(ctx context.Context) {
 		began := h.r.Now()
 		inner, leave := context.WithCancel(ctx)
 		h.mu.Lock()
-		h.leave = leave
-		anew := h.anew
-		h.anew = false
+		h.endConnection = leave
+		anew := h.fromOldest
+		h.fromOldest = false
 		h.mu.Unlock()
 		if anew {
 			h.queue.restart(0) // nobody reads the stream now
@@ -72,9 +72,9 @@ func (h *host) failed(err error, good bool) (wait time.Duration) {
 	if good {
 		h.seen.Failures = 0
 	}
-	wait = growing(h.seen.Failures, dialLeast, dialMost)
-	if h.soon { // once: if that fails too, the time goes on to grow
-		wait, h.soon = dialLeast, false
+	wait = backoff(h.seen.Failures, dialLeast, dialMost)
+	if h.retrySoon { // once: if that fails too, the time goes on to grow
+		wait, h.retrySoon = dialLeast, false
 	}
 	wait = wait/2 + rand.N(wait/2+1)
 	h.seen.Failures++
@@ -116,7 +116,7 @@ func (h *host) follow(ctx context.Context) (heard bool, err error) {
 	client := *h.r.HTTP
 	client.Transport = &handshake{base: client.Transport, h: h}
 	c := stream.Consumer{
-		URL: h.r.url(h.name) + api.SyncSubscribeReposNSID, Cursor: &cursor, HTTP: &client, MaxFrame: maxFrame, Large: h.r.large.enter,
+		URL: h.r.url(h.name) + api.SyncSubscribeReposNSID, Cursor: &cursor, HTTP: &client, MaxFrame: maxFrame, Large: h.r.large.acquire,
 		Retry: func(err error) error { return err },
 	}
 	if h.skipsAhead() {
@@ -124,7 +124,7 @@ func (h *host) follow(ctx context.Context) (heard bool, err error) {
 	}
 	for f, err := range c.Frames(ctx) {
 		if err != nil {
-			return heard, h.lost(ctx, err)
+			return heard, h.streamEnded(ctx, err)
 		}
 		if !heard {
 			h.works()
@@ -219,7 +219,7 @@ func (h *host) followStore(ctx context.Context, events storage.Events) (heard bo
 		}
 		h.connected()
 		if at > newest {
-			return heard, h.lost(ctx, stream.ErrFutureCursor)
+			return heard, h.streamEnded(ctx, stream.ErrFutureCursor)
 		}
 		if at+1 < oldest {
 			if err := h.outdated(ctx); err != nil {
@@ -334,14 +334,14 @@ func (r *Relay) path() string {
 func (h *host) skipsAhead() (skip bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	skip, h.skip = h.skip, false
+	skip, h.fromNewest = h.fromNewest, false
 	return skip
 }
 
-// lost deals with the end of a stream. One that the host refuses to go on with, or that cannot be
-// read, ends in the same way each time: then all repositories are compared with the host's own
-// word, and the stream begins anew.
-func (h *host) lost(ctx context.Context, err error) error {
+// streamEnded deals with the end of a stream. One that the host refuses to go on with, or that
+// cannot be read, ends in the same way each time: then all repositories are compared with the
+// host's own word, and the stream begins anew.
+func (h *host) streamEnded(ctx context.Context, err error) error {
 	future := errors.Is(err, stream.ErrFutureCursor)
 	unreadable := errors.Is(err, stream.ErrFrame) || errors.Is(err, stream.ErrSequence) || errors.Is(err, stream.ErrFrameSize)
 	if !future && !unreadable || ctx.Err() != nil {
@@ -351,8 +351,8 @@ func (h *host) lost(ctx context.Context, err error) error {
 	h.refused++
 	enough := h.r.ResetAfter > 0 && h.refused >= h.r.ResetAfter
 	if enough {
-		h.refused, h.soon = 0, true
-		h.skip = unreadable
+		h.refused, h.retrySoon = 0, true
+		h.fromNewest = unreadable
 	}
 	h.mu.Unlock()
 	h.count(&item{kind: "", at: h.r.Now()}, dropped(RuleStuck))

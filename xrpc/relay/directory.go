@@ -148,7 +148,7 @@ func (h *host) setStore(store *storage.Store, local bool) {
 // disconnect ends the connection to the host, if there is one. The next one follows.
 func (h *host) disconnect() {
 	h.mu.Lock()
-	leave := h.leave
+	leave := h.endConnection
 	h.mu.Unlock()
 	if leave != nil {
 		leave()
@@ -254,7 +254,7 @@ func (r *Relay) ResetCursor(ctx context.Context, name string) error {
 		return err
 	}
 	h.mu.Lock()
-	h.anew = true
+	h.fromOldest = true
 	h.mu.Unlock()
 	if err := r.Reconnect(ctx, name); err != nil {
 		return err

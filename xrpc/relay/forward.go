@@ -38,7 +38,7 @@ func (r *Relay) forward(from http.Header, text string) {
 	done := func() { <-r.forwarding }
 	if !r.background(func(ctx context.Context) {
 		defer done()
-		if r.forwarded.again(hostname, r.Now(), forwardEvery) {
+		if r.forwarded.doneWithin(hostname, r.Now(), forwardEvery) {
 			return
 		}
 		for _, name := range r.Forward {

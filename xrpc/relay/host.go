@@ -83,18 +83,27 @@ type host struct {
 	path    []string           // of the relays that it follows
 
 	// mu guards these. No other lock is taken while it is held.
-	mu        sync.Mutex
-	row       hostRow // but for the cursor; other fields than count are changed with Relay.settings
-	saved     int64   // the cursor that is stored
-	seen      Host    // the counters and times
-	rate      bucket  // of messages
-	refreshes bucket  // of documents fetched anew
-	slow      bool    // it waits for the rate
-	refused   int     // how often in a row the cursor was refused, or nothing could be read
-	skip      bool    // the next connection begins with what comes next
-	anew      bool    // the next connection begins with the oldest message
-	soon      bool    // the next connection begins otherwise than those that failed, so it is made soon
-	leave     context.CancelFunc
+	mu            sync.Mutex
+	row           hostRow // but for the cursor; other fields than count are changed with Relay.settings
+	saved         int64   // the cursor that is stored
+	seen          Host    // the counters and times
+	rate          bucket  // of messages
+	refreshes     bucket  // of documents fetched anew
+	slow          bool    // it waits for the rate
+	refused       int     // how often in a row the cursor was refused, or nothing could be read
+	fromNewest    bool    // see below
+	fromOldest    bool    // see below
+	retrySoon     bool    // see below
+	endConnection context.CancelFunc
+
+	// Three flags say how the next connection differs from the last. It takes them back.
+	//
+	//	set by            fromOldest  fromNewest  retrySoon
+	//	ResetCursor       yes                                 it begins with the oldest message
+	//	a future cursor                           yes         the same: streamEnded restarts the queue
+	//	unreadable frames             yes         yes         it begins with what comes next
+	//
+	// Without a flag it begins after the cursor, and the pauses between attempts grow.
 }
 
 const hostFetches = 4
@@ -112,7 +121,7 @@ func newHost(r *Relay, name string, row hostRow) *host {
 type task struct {
 	mu    sync.Mutex // taken before Relay.mu
 	busy  bool
-	again bool
+	rerun bool
 }
 
 // start does the work in the background, and reports false if the relay does not run.
@@ -120,7 +129,7 @@ func (t *task) start(r *Relay, work func(ctx context.Context)) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.busy {
-		t.again = true
+		t.rerun = true
 		return true
 	}
 	t.busy = r.background(func(ctx context.Context) {
@@ -135,7 +144,7 @@ func (t *task) start(r *Relay, work func(ctx context.Context)) bool {
 func (t *task) more(ctx context.Context) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.busy, t.again = t.again && ctx.Err() == nil, false
+	t.busy, t.rerun = t.rerun && ctx.Err() == nil, false
 	return t.busy
 }
 

@@ -29,7 +29,7 @@ const (
 	keyNew        = "relay/new/"        // day, and day "/" network: how many hosts requestCrawl has added
 	keyMember     = "relay/member/"     // host "/" DID: memberRow
 	keyCollection = "relay/collection/" // NSID "/" DID
-	keyGone       = "relay/gone/"       // DID: goneRow
+	keyGone       = "relay/gone/"       // DID: tombstone
 	keyLog        = "relay/log/"        // number: logRow
 	keyWork       = "relay/work/"       // DID: the host that it is to be repaired from
 	keyCompare    = "relay/compare/"    // name: its repositories are to be compared; the value is of this request
@@ -41,8 +41,8 @@ const (
 	keyHas   = "relay/collection/" // NSID: there are records
 )
 
-// there is the value of keys that have nothing to say.
-var there = []byte("1")
+// present is the value of keys that have nothing to say.
+var present = []byte("1")
 
 // hostRow is what is stored of a host, beside its cursor and its counts.
 type hostRow struct {
@@ -75,8 +75,8 @@ const (
 	throttled member = "t"
 )
 
-// goneRow is what is kept of an account that was deleted, or taken down.
-type goneRow struct {
+// tombstone is what is kept of an account that was deleted, or taken down.
+type tombstone struct {
 	// Status is commit.Deleted, or the status given to Takedown.
 	Status string    `json:"status"`
 	Local  bool      `json:"local,omitempty"` // by this relay
@@ -287,10 +287,10 @@ func (l *ledger) compared(ctx context.Context, host, request string) error {
 	})
 }
 
-// gone returns what is kept of an account that is gone.
-func (l *ledger) gone(ctx context.Context, did syntax.DID) (row *goneRow, err error) {
+// tombstone returns what is kept of an account that is gone.
+func (l *ledger) tombstone(ctx context.Context, did syntax.DID) (row *tombstone, err error) {
 	err = l.kv.Read(ctx, func(kv storage.KVReader) error {
-		row = new(goneRow)
+		row = new(tombstone)
 		found, err := get(ctx, kv, keyGone+string(did), row)
 		if !found {
 			row = nil

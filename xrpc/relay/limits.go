@@ -116,8 +116,8 @@ func (b *budget) take(n int64, always bool) <-chan struct{} {
 	return b.changed
 }
 
-// scarce reports whether less than half of the bytes are left.
-func (b *budget) scarce() bool {
+// halfUsed reports whether less than half of the bytes are left.
+func (b *budget) halfUsed() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.used > b.limit/2
@@ -136,8 +136,8 @@ func (b *budget) give(n int64) {
 // places are for large frames that are read at the same time.
 type places chan struct{}
 
-// enter waits for a place.
-func (p places) enter(ctx context.Context) (leave func(), err error) {
+// acquire waits for a place.
+func (p places) acquire(ctx context.Context) (leave func(), err error) {
 	select {
 	case p <- struct{}{}:
 		return func() { <-p }, nil
@@ -146,18 +146,20 @@ func (p places) enter(ctx context.Context) (leave func(), err error) {
 	}
 }
 
-// spent remembers when something was last done for each of a bounded number of keys.
-type spent struct {
+// recentlyDone remembers when something was last done for each of a bounded number of keys.
+type recentlyDone struct {
+	// mu guards these. No other lock is taken while it is held.
 	mu   sync.Mutex
-	m    map[string]time.Time
+	m    map[string]time.Time // the newer half
 	last map[string]time.Time // the older half
 }
 
-// maxSpent bounds the keys of a spent, twice.
-const maxSpent = 10_000
+// maxRecentlyDone bounds the keys of each half of a recentlyDone.
+const maxRecentlyDone = 10_000
 
-// again reports whether it was done for the key within a time, and if not, notes that it is now.
-func (s *spent) again(key string, now time.Time, within time.Duration) bool {
+// doneWithin reports whether it was done for the key within a time, and if not, notes that it is
+// now.
+func (s *recentlyDone) doneWithin(key string, now time.Time, within time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at, ok := s.m[key]
@@ -167,15 +169,15 @@ func (s *spent) again(key string, now time.Time, within time.Duration) bool {
 	if d := now.Sub(at); ok && d >= 0 && d < within {
 		return true
 	}
-	if s.m == nil || len(s.m) >= maxSpent {
+	if s.m == nil || len(s.m) >= maxRecentlyDone {
 		s.m, s.last = make(map[string]time.Time), s.m
 	}
 	s.m[key] = now
 	return false
 }
 
-// when returns when it was last done for a key; zero: not that anybody remembers.
-func (s *spent) when(key string) time.Time {
+// lastDone returns when it was last done for a key; zero: not that anybody remembers.
+func (s *recentlyDone) lastDone(key string) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if at, ok := s.m[key]; ok {

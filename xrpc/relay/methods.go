@@ -73,7 +73,7 @@ func (r *Relay) Account(ctx context.Context, did syntax.DID) (Account, error) {
 	if err != nil {
 		return Account{}, err
 	}
-	if !a.exists && a.gone == nil {
+	if !a.exists && a.tombstone == nil {
 		return Account{}, fmt.Errorf("%w: %.300s", ErrNoAccount, did)
 	}
 	return a.public(), nil
@@ -81,15 +81,15 @@ func (r *Relay) Account(ctx context.Context, did syntax.DID) (Account, error) {
 
 func (a *account) public() Account {
 	out := Account{DID: a.did, Head: a.head, Host: a.state.Host, Upstream: a.state.Upstream, Status: a.status()}
-	out.TakenDown = a.gone != nil && a.gone.Local
+	out.TakenDown = a.tombstone != nil && a.tombstone.Local
 	return out
 }
 
 // status is why nothing of an account is passed on.
 func (a *account) status() string {
 	switch {
-	case a.gone != nil:
-		return a.gone.Status
+	case a.tombstone != nil:
+		return a.tombstone.Status
 	case a.state.Upstream != "":
 		return a.state.Upstream
 	case a.state.Throttled:
@@ -139,7 +139,7 @@ func (r *Relay) Repair(ctx context.Context, did syntax.DID) error {
 		if err != nil {
 			return err
 		}
-		if !a.exists || a.gone != nil {
+		if !a.exists || a.tombstone != nil {
 			return fmt.Errorf("%w: %.300s", ErrNoAccount, did)
 		}
 		c := r.change(a)
@@ -169,8 +169,8 @@ const (
 	looksForNought = 5 * looksPerPage
 )
 
-// enough reports whether so many looks are enough for a page that has n accounts so far.
-func enough(looks, n int) bool { return looks > looksForNought || n > 0 && looks > looksPerPage }
+// scannedEnough reports whether so many looks are enough for a page that has n accounts so far.
+func scannedEnough(looks, n int) bool { return looks > looksForNought || n > 0 && looks > looksPerPage }
 
 // pageLimit is the length of a page that a caller asked for (0: it did not).
 func pageLimit(asked int64, fallback, most int) (int, error) {
@@ -214,7 +214,7 @@ func (r *Relay) listRepos(ctx context.Context, _ *xrpc.Request, p api.SyncListRe
 		if err != nil {
 			return out, err
 		}
-		if looked++; enough(looked, len(out.Repos)) {
+		if looked++; scannedEnough(looked, len(out.Repos)) {
 			out.Cursor = string(last)
 			break
 		}
@@ -226,7 +226,7 @@ func (r *Relay) listRepos(ctx context.Context, _ *xrpc.Request, p api.SyncListRe
 		if err != nil {
 			return out, err
 		}
-		if a.gone != nil || a.head.Rev == "" {
+		if a.tombstone != nil || a.head.Rev == "" {
 			continue
 		}
 		status := a.status()
@@ -342,7 +342,7 @@ func (r *Relay) getRepo(w http.ResponseWriter, req *xrpc.Request, p api.SyncGetR
 		if a.Host == "" {
 			return errNoRepo(p.DID)
 		}
-		w2 = &who{host: a.Host}
+		w2 = &accountIdentity{host: a.Host}
 	}
 	u, err := url.Parse(r.url(w2.host) + api.SyncGetRepoNSID)
 	if err != nil || w2.host == "" {
@@ -390,7 +390,7 @@ func (r *Relay) listReposByCollection(ctx context.Context, _ *xrpc.Request, p ap
 	}
 	out.Repos = make([]api.SyncListReposByCollectionRepo, 0, limit)
 	for looked := 0; ; {
-		if enough(looked, len(out.Repos)) {
+		if scannedEnough(looked, len(out.Repos)) {
 			out.Cursor = string(after)
 			return out, nil
 		}
@@ -405,7 +405,7 @@ func (r *Relay) listReposByCollection(ctx context.Context, _ *xrpc.Request, p ap
 			if err != nil {
 				return out, err
 			}
-			if !a.has[p.Collection] || a.gone != nil || a.state.Upstream != "" || a.state.Throttled {
+			if !a.collections[p.Collection] || a.tombstone != nil || a.state.Upstream != "" || a.state.Throttled {
 				continue
 			}
 			if out.Repos = append(out.Repos, api.SyncListReposByCollectionRepo{DID: after}); len(out.Repos) == limit {

@@ -36,14 +36,15 @@ type lane struct {
 	timer *time.Timer // not nil: it waits
 	due   bool        // it is to be looked at even without messages, since no worker took it
 
-	// What follows is the worker's while busy is set. Else the queue reads and sets it, in its lock.
-	look    bool      // it was due
-	holding bool      // its messages wait too: for an identity, or the store
-	over    bool      // it has more than its share of bytes: what it has is to be given up
-	held    time.Time // since when its messages wait for an identity; zero: they do not
-	tries   int       // of that
-	next    time.Time // when the account is to be repaired; zero: it is not
-	fails   int       // of repairs
+	// What follows is the worker's while busy is set. Else the queue reads and sets it, in its
+	// lock.
+	wasDue         bool      // it was due
+	waiting        bool      // its messages wait too: for an identity, or the store
+	overBudget     bool      // it has more than its share of bytes: what it has is to be given up
+	heldSince      time.Time // since when its messages wait for an identity; zero: they do not
+	holds          int       // of that
+	repairAt       time.Time // when the account is to be repaired; zero: it is not
+	repairFailures int       // of repairs
 }
 
 // queue has the messages of one host, in lanes, and the workers that deal with them. A worker is
@@ -73,7 +74,7 @@ type queue struct {
 	bytes   int64
 	room    chan struct{} // closed when there is more room; nil: nobody waits
 	tickets []*ticket
-	crowd   int   // of tickets, which is thinned out
+	thinAt  int   // of tickets, which is thinned out
 	cursor  int64 // all messages up to it are done
 	read    int64 // the last that was put
 }
@@ -88,7 +89,7 @@ const (
 )
 
 func newQueue(r *Relay, cursor int64) *queue {
-	q := &queue{limit: r.HostMemory, parallel: r.Parallel, total: &r.memory, lanes: make(map[syntax.DID]*lane), cursor: cursor, read: cursor, crowd: thinTickets}
+	q := &queue{limit: r.HostMemory, parallel: r.Parallel, total: &r.memory, lanes: make(map[syntax.DID]*lane), cursor: cursor, read: cursor, thinAt: thinTickets}
 	q.idle.L = &q.mu
 	return q
 }
@@ -105,8 +106,8 @@ func (q *queue) put(ctx context.Context, did syntax.DID, it *item) error {
 	l := q.laneLocked(did)
 	l.items = append(l.items, it)
 	l.bytes += it.size
-	if l.timer != nil && (!l.holding || l.bytes > q.limit/laneShare) {
-		l.over = l.holding
+	if l.timer != nil && (!l.waiting || l.bytes > q.limit/laneShare) {
+		l.overBudget = l.waiting
 		q.wakeLocked(l)
 	}
 	if l.timer == nil {
@@ -131,7 +132,7 @@ func (q *queue) ticketLocked(it *item) {
 	q.read = it.seq
 	it.ticket = &ticket{seq: it.seq}
 	q.tickets = append(q.tickets, it.ticket)
-	if len(q.tickets) >= q.crowd {
+	if len(q.tickets) >= q.thinAt {
 		q.thinLocked()
 	}
 }
@@ -151,7 +152,7 @@ func (q *queue) thinLocked() {
 	}
 	clear(q.tickets[len(kept):])
 	q.tickets = kept
-	q.crowd = max(thinTickets, 2*len(kept))
+	q.thinAt = max(thinTickets, 2*len(kept))
 }
 
 // doneLocked notes that a message was dealt with. One from before a restart of the stream has no
@@ -237,9 +238,9 @@ func (q *queue) laneLocked(did syntax.DID) *lane {
 	return l
 }
 
-// look has an account looked at, though there may be no message about it. What waits there waits no
-// longer. If very many are looked at, it is not now: the ledger has it still.
-func (q *queue) look(did syntax.DID) {
+// schedule has an account looked at, though there may be no message about it. What waits there
+// waits no longer. If very many are looked at, it is not now: the ledger has it still.
+func (q *queue) schedule(did syntax.DID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.lanes[did] == nil && len(q.lanes) > maxParked {
@@ -313,7 +314,7 @@ func (q *queue) worker() {
 		l := q.ready[0]
 		q.ready[0] = nil
 		q.ready = q.ready[1:]
-		l.look, l.due = l.look || l.due, false
+		l.wasDue, l.due = l.wasDue || l.due, false
 		items := l.take()
 		q.mu.Unlock()
 		done, wait := q.work(ctx, l, items)
@@ -355,8 +356,8 @@ func (q *queue) finishLocked(l *lane, done []*item, wait time.Duration) {
 	}
 	switch {
 	case q.ctx.Err() != nil:
-	case wait >= 0 && l.holding && !l.over && l.bytes > q.limit/laneShare:
-		l.over = true // it was filled while a worker had it
+	case wait >= 0 && l.waiting && !l.overBudget && l.bytes > q.limit/laneShare:
+		l.overBudget = true // it was filled while a worker had it
 		q.readyLocked(l)
 	case wait >= 0 && !l.due && !(len(l.items) == 0 && len(q.lanes) > maxParked):
 		q.waitLocked(l, wait)

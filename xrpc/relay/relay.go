@@ -107,12 +107,12 @@ type Relay struct {
 	cache   *accountCache
 	ledger  ledger
 	memory  budget
-	large   places // for large frames that are being read
-	refresh spent  // when documents were last fetched anew, by DID
-	asked   spent  // when hosts were last asked for the status of accounts, by DID
-	repairs spent  // when accounts were last repaired, by DID
+	large   places       // for large frames that are being read
+	refresh recentlyDone // when documents were last fetched anew, by DID
+	asked   recentlyDone // when hosts were last asked for the status of accounts, by DID
+	repairs recentlyDone // when accounts were last repaired, by DID
 
-	forwarded  spent         // when requests for crawls were last passed on, by host
+	forwarded  recentlyDone  // when requests for crawls were last passed on, by host
 	forwarding chan struct{} // has a value for each that is being passed on
 
 	// loading is held while the hosts of the store are loaded, once.
@@ -120,9 +120,9 @@ type Relay struct {
 	loaded  bool
 	id      string // of this relay, for the loop guard; set by load, and read after it
 
-	// settings is held while the rows of hosts, and bans, are changed in the store and then in memory.
-	// So what is known is what is stored, whoever else changes it. It is taken before mu, and mu
-	// before that of a host.
+	// settings is held while the rows of hosts, and bans, are changed in the store and then in
+	// memory. So what is known is what is stored, whoever else changes it. It is taken before mu,
+	// and mu before that of a host.
 	settings sync.Mutex
 
 	// mu guards what follows, and host.started, stop and path. Nothing waits while it is held.
@@ -224,12 +224,12 @@ func (r *Relay) Run(ctx context.Context) error {
 	if err := r.load(ctx); err != nil {
 		return err
 	}
-	if !r.enter() {
+	if !r.setRunning() {
 		return errors.New("relay: it runs already")
 	}
-	defer r.leave()
+	defer r.clearRunning()
 	// Before any host can bring the accounts anew.
-	if err := r.finishBurials(ctx); err != nil {
+	if err := r.finishRemovals(ctx); err != nil {
 		return err
 	}
 	r.mu.Lock()
@@ -239,7 +239,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		r.startLocked(h)
 	}
 	r.mu.Unlock()
-	r.keep(ctx)
+	r.saveAndTrim(ctx)
 	r.mu.Lock()
 	r.running = nil
 	r.mu.Unlock()
@@ -253,8 +253,8 @@ func (r *Relay) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// enter notes that the relay runs, and reports false if it did before.
-func (r *Relay) enter() bool {
+// setRunning notes that the relay runs, and reports false if it did before.
+func (r *Relay) setRunning() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.runs {
@@ -264,7 +264,7 @@ func (r *Relay) enter() bool {
 	return true
 }
 
-func (r *Relay) leave() {
+func (r *Relay) clearRunning() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.runs = false
@@ -293,8 +293,8 @@ const (
 	trimEvery = 10 * time.Minute
 )
 
-// keep saves cursors and trims the log, now and then, until the context ends.
-func (r *Relay) keep(ctx context.Context) {
+// saveAndTrim saves cursors and trims the log, now and then, until the context ends.
+func (r *Relay) saveAndTrim(ctx context.Context) {
 	save, trim := time.NewTicker(saveEvery), time.NewTicker(trimEvery)
 	defer save.Stop()
 	defer trim.Stop()

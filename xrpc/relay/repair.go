@@ -35,26 +35,26 @@ func (b *batch) maintain(ctx context.Context, wanted bool) error {
 		return nil
 	}
 	if !r.pending(b.c.from) {
-		if !l.next.IsZero() || l.look {
-			l.next, l.fails, l.look = time.Time{}, 0, false
+		if !l.repairAt.IsZero() || l.wasDue {
+			l.repairAt, l.repairFailures, l.wasDue = time.Time{}, 0, false
 			return r.ledger.unmark(ctx, keyWork+string(l.did))
 		}
 		return nil
 	}
 	now := r.Now()
 	switch {
-	case now.Before(l.next) && l.next.Sub(now) <= repairMost: // else the clock went back
+	case now.Before(l.repairAt) && l.repairAt.Sub(now) <= repairMost: // else the clock went back
 		return nil
-	case r.repairs.again(string(l.did), now, repairLeast) && l.fails == 0:
-		l.next = now.Add(repairLeast)
+	case r.repairs.doneWithin(string(l.did), now, repairLeast) && l.repairFailures == 0:
+		l.repairAt = now.Add(repairLeast)
 		return nil
 	}
 	err := r.repair(ctx, b.h, b.c)
 	switch {
 	case errors.Is(err, errCrowded):
-		l.next = now.Add(time.Second + rand.N(time.Second))
+		l.repairAt = now.Add(time.Second + rand.N(time.Second))
 	case err == nil:
-		l.next, l.fails, l.look = time.Time{}, 0, false
+		l.repairAt, l.repairFailures, l.wasDue = time.Time{}, 0, false
 		if err := r.ledger.unmark(ctx, keyWork+string(l.did)); err != nil {
 			return err
 		}
@@ -63,10 +63,10 @@ func (b *batch) maintain(ctx context.Context, wanted bool) error {
 	default:
 		b.h.note(err)
 		r.Logger.Info("relay: an account was not repaired", "host", b.h.name, "did", string(l.did), "err", err)
-		l.next = r.Now().Add(growing(l.fails, repairLeast, repairMost))
-		l.fails++
+		l.repairAt = r.Now().Add(backoff(l.repairFailures, repairLeast, repairMost))
+		l.repairFailures++
 	}
-	return b.begin(ctx)
+	return b.load(ctx)
 }
 
 // repair fetches the signed head of a desynchronized account, and the collections of one whose
@@ -75,7 +75,7 @@ func (r *Relay) repair(ctx context.Context, from *host, c *change) error {
 	ctx, cancel := context.WithTimeout(ctx, repairTimeout)
 	defer cancel()
 	a := &c.to
-	w, err := r.resolve(ctx, a.did, a.who)
+	w, err := r.resolve(ctx, a.did, a.identity)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (r *Relay) repair(ctx context.Context, from *host, c *change) error {
 	if r.banned(w.host) != nil {
 		return fmt.Errorf("%w: %s", ErrBanned, w.host)
 	}
-	a.who = w
+	a.identity = w
 	if h := r.host(w.host); h != nil {
 		if !h.isRelay() && (a.state.Host != w.host || a.state.Unlisted) {
 			if o, ok := h.enrol(ctx, c); !ok {
@@ -152,7 +152,7 @@ func (r *Relay) refetch(ctx context.Context, c *change) error {
 		c.commit = head.Commit.Data
 	}
 	a.state.Desync = false
-	if a.state.Upstream != "" && a.state.Upstream != commit.Deleted && r.local(a.who.host) == nil {
+	if a.state.Upstream != "" && a.state.Upstream != commit.Deleted && r.local(a.identity.host) == nil {
 		a.state.Upstream = "" // a host gives the repositories of active accounts only
 		if !a.state.Throttled {
 			c.message(accountMessage(a, r))
@@ -168,13 +168,13 @@ func (r *Relay) refetch(ctx context.Context, c *change) error {
 // if it is not active.
 func (r *Relay) fetch(ctx context.Context, c *change) (head *commit.Sync, status string, err error) {
 	a := &c.to
-	if store := r.local(a.who.host); store != nil {
+	if store := r.local(a.identity.host); store != nil {
 		return r.fetchStore(ctx, store, a.did)
 	}
-	head, status, err = r.fetchRepo(ctx, a.did, a.who.host, a.head.Rev)
+	head, status, err = r.fetchRepo(ctx, a.did, a.identity.host, a.head.Rev)
 	if a.head.Rev != "" && errors.Is(err, commit.ErrRepo) {
 		// If nothing has changed since, there may be no block at all.
-		head, status, err = r.fetchRepo(ctx, a.did, a.who.host, "")
+		head, status, err = r.fetchRepo(ctx, a.did, a.identity.host, "")
 	}
 	return head, status, err
 }

@@ -28,7 +28,7 @@ func (r *Relay) trim(ctx context.Context) {
 	if r.Retention > 0 {
 		before = r.Now().Add(-r.Retention)
 	}
-	over, err := r.overfull(ctx)
+	over, err := r.bytesCutoff(ctx)
 	if over.After(before) {
 		before = over
 	}
@@ -43,8 +43,8 @@ func (r *Relay) trim(ctx context.Context) {
 	}
 }
 
-// overfull returns the time before which events are too many for RetentionBytes; zero: none are.
-func (r *Relay) overfull(ctx context.Context) (before time.Time, err error) {
+// bytesCutoff returns the time before which events are too many for RetentionBytes; zero: none are.
+func (r *Relay) bytesCutoff(ctx context.Context) (before time.Time, err error) {
 	if r.RetentionBytes <= 0 {
 		return before, nil
 	}

@@ -25,7 +25,7 @@ func (r *Relay) Takedown(ctx context.Context, did syntax.DID) error {
 	if _, err := syntax.ParseDID(string(did)); err != nil {
 		return err
 	}
-	return r.bury(ctx, did, &goneRow{Status: takendown, Local: true}, nil)
+	return r.removeAccount(ctx, did, &tombstone{Status: takendown, Local: true}, nil)
 }
 
 // Restore ends a takedown. An #account message announces it. Then the account is repaired: its
@@ -39,11 +39,11 @@ func (r *Relay) Restore(ctx context.Context, did syntax.DID) error {
 		if err != nil {
 			return err
 		}
-		if a.gone == nil || !a.gone.Local {
+		if a.tombstone == nil || !a.tombstone.Local {
 			return nil
 		}
 		c := r.change(a)
-		c.to.gone = nil
+		c.to.tombstone = nil
 		if c.to.state.Upstream != commit.Deleted {
 			c.to.state.Desync = true
 			c.message(&commit.Account{DID: did, Active: a.state.Upstream == "", Status: a.state.Upstream, Time: r.Now()})
@@ -77,7 +77,7 @@ func (r *Relay) Takedowns(ctx context.Context, after syntax.DID, limit int) (lis
 		}
 		for _, pair := range page {
 			after = syntax.DID(pair.Key)
-			var row goneRow
+			var row tombstone
 			if exactjson.Unmarshal(pair.Value, &row) == nil && row.Local && len(list) < limit {
 				list = append(list, after)
 			}
@@ -89,10 +89,10 @@ func (r *Relay) Takedowns(ctx context.Context, after syntax.DID, limit int) (lis
 	return list, nil
 }
 
-// bury deletes an account's head and events, and keeps what must be known of it. The row is written
-// first, so that a process that dies half way goes on with it when it starts again. event, if not
-// nil, tells of it; else the relay makes one.
-func (r *Relay) bury(ctx context.Context, did syntax.DID, row *goneRow, event *storage.Event) error {
+// removeAccount deletes an account's head and events, and keeps what must be known of it. The row
+// is written first, so that a process that dies half way goes on with it when it starts again.
+// event, if not nil, tells of it; else the relay makes one.
+func (r *Relay) removeAccount(ctx context.Context, did syntax.DID, row *tombstone, event *storage.Event) error {
 	if event == nil {
 		m := &commit.Account{DID: did, Status: row.Status, Time: r.Now()}
 		event = &storage.Event{DID: did, Kind: m.Kind(), Time: r.Now(), Payload: m.Payload()}
@@ -103,7 +103,7 @@ func (r *Relay) bury(ctx context.Context, did syntax.DID, row *goneRow, event *s
 		return err
 	}
 	r.cache.drop(did)
-	if a.gone != nil && a.gone.Local && row.Local && !a.gone.Pending {
+	if a.tombstone != nil && a.tombstone.Local && row.Local && !a.tombstone.Pending {
 		return nil
 	}
 	at := max(a.state.AccountAt, row.State.AccountAt)
@@ -115,14 +115,14 @@ func (r *Relay) bury(ctx context.Context, did syntax.DID, row *goneRow, event *s
 	}
 	if !row.Local { // if it comes back, it is counted again
 		row.From, row.State.Host, row.State.Upstream = a.state.Host, "", row.Status
-		if a.gone != nil && row.From == "" {
-			row.From = a.gone.From // this was begun before
+		if a.tombstone != nil && row.From == "" {
+			row.From = a.tombstone.From // this was begun before
 		}
 	}
-	if err := r.writeGone(ctx, did, row); err != nil {
+	if err := r.writeTombstone(ctx, did, row); err != nil {
 		return err
 	}
-	return r.finishBurial(ctx, did, row, event, a)
+	return r.finishRemoval(ctx, did, row, event, a)
 }
 
 // event is the event that passes a message on.
@@ -130,7 +130,7 @@ func (r *Relay) event(did syntax.DID, it *item) *storage.Event {
 	return &storage.Event{DID: did, Kind: it.kind, Time: r.Now(), Payload: it.payload}
 }
 
-func (r *Relay) writeGone(ctx context.Context, did syntax.DID, row *goneRow) error {
+func (r *Relay) writeTombstone(ctx context.Context, did syntax.DID, row *tombstone) error {
 	text, err := json.Marshal(row)
 	if err != nil {
 		return err
@@ -138,9 +138,9 @@ func (r *Relay) writeGone(ctx context.Context, did syntax.DID, row *goneRow) err
 	return r.ledger.mark(ctx, map[string][]byte{keyGone + string(did): text})
 }
 
-// finishBurial does what is left to do after the row was written. a is the account before, if it is
-// known.
-func (r *Relay) finishBurial(ctx context.Context, did syntax.DID, row *goneRow, event *storage.Event, a *account) error {
+// finishRemoval does what is left to do after the row was written. a is the account before, if it
+// is known.
+func (r *Relay) finishRemoval(ctx context.Context, did syntax.DID, row *tombstone, event *storage.Event, a *account) error {
 	text, err := json.Marshal(row.State)
 	if err != nil {
 		return err
@@ -171,7 +171,7 @@ func (r *Relay) finishBurial(ctx context.Context, did syntax.DID, row *goneRow, 
 	r.outbox.Forget(did, said)
 	rows := []string{keyWork + string(did)}
 	if a != nil {
-		for name := range a.has {
+		for name := range a.collections {
 			rows = append(rows, keyCollection+string(name)+"/"+string(did))
 		}
 	}
@@ -184,7 +184,7 @@ func (r *Relay) finishBurial(ctx context.Context, did syntax.DID, row *goneRow, 
 		return r.ledger.unmark(ctx, append(rows, keyGone+string(did))...)
 	}
 	row.Pending = false
-	if err := r.writeGone(ctx, did, row); err != nil {
+	if err := r.writeTombstone(ctx, did, row); err != nil {
 		return err
 	}
 	return r.ledger.unmark(ctx, rows...)
@@ -211,8 +211,8 @@ func (r *Relay) resume(ctx context.Context) {
 	}
 }
 
-// finishBurials goes on with deletions that were begun.
-func (r *Relay) finishBurials(ctx context.Context) error {
+// finishRemovals goes on with deletions that were begun.
+func (r *Relay) finishRemovals(ctx context.Context) error {
 	for after := ""; ; {
 		list, err := r.ledger.page(ctx, keyGone, after, 500)
 		if err != nil {
@@ -220,13 +220,13 @@ func (r *Relay) finishBurials(ctx context.Context) error {
 		}
 		for _, pair := range list {
 			after = pair.Key
-			did, row := syntax.DID(pair.Key), goneRow{}
+			did, row := syntax.DID(pair.Key), tombstone{}
 			if err := exactjson.Unmarshal(pair.Value, &row); err != nil || !row.Pending {
 				continue
 			}
 			m := &commit.Account{DID: did, Status: row.Status, Time: r.Now()}
 			event := &storage.Event{DID: did, Kind: m.Kind(), Time: r.Now(), Payload: m.Payload()}
-			if err := r.finishBurial(ctx, did, &row, event, nil); err != nil {
+			if err := r.finishRemoval(ctx, did, &row, event, nil); err != nil {
 				return err
 			}
 		}
@@ -251,6 +251,6 @@ func (r *Relay) lookAt(did syntax.DID, hostname string) {
 	}
 	r.mu.Unlock()
 	if h != nil {
-		h.queue.look(did)
+		h.queue.schedule(did)
 	}
 }

@@ -19,7 +19,7 @@ type outcome struct {
 	result Result
 	rule   Rule
 	hold   error // not nil: it cannot be decided yet
-	bury   bool  // the account is deleted
+	remove bool  // the account is deleted
 	at     int64 // of a relay's message that says so: its time
 	repair bool  // the account is desynchronized
 }
@@ -33,8 +33,8 @@ const (
 	storeRetry              = 2 * time.Second
 )
 
-// growing is the n-th of a series of waiting times, which doubles.
-func growing(n int, least, most time.Duration) time.Duration {
+// backoff is the n-th of a series of waiting times, which doubles.
+func backoff(n int, least, most time.Duration) time.Duration {
 	return min(most, least<<min(n, 30))
 }
 
@@ -60,7 +60,7 @@ func (h *host) work(ctx context.Context, l *lane, items []*item) (done int, wait
 		}
 		h.note(err)
 		h.r.Logger.Error("relay: the store failed", "host", h.name, "did", string(l.did), "err", err)
-		l.holding = true
+		l.waiting = true
 		return done + b.done, storeRetry
 	}
 }
@@ -80,8 +80,8 @@ type batch struct {
 // long the lane is to wait; less than 0: not at all.
 func (b *batch) run(ctx context.Context) (wait time.Duration, err error) {
 	l := b.lane
-	l.holding = false
-	if err := b.begin(ctx); err != nil {
+	l.waiting = false
+	if err := b.load(ctx); err != nil {
 		return 0, err
 	}
 	if err := b.maintain(ctx, b.c.from.state.Desync); err != nil {
@@ -95,12 +95,12 @@ func (b *batch) run(ctx context.Context) (wait time.Duration, err error) {
 		if o.hold != nil {
 			return b.hold(ctx, o.hold)
 		}
-		l.held, l.tries = time.Time{}, 0
+		l.heldSince, l.holds = time.Time{}, 0
 		if o.repair {
 			b.c.to.state.Desync = true
 		}
-		if o.bury {
-			if err := b.bury(ctx, i, o); err != nil {
+		if o.remove {
+			if err := b.removeAccount(ctx, i, o); err != nil {
 				return 0, err
 			}
 		} else if b.out = append(b.out, o); !o.repair {
@@ -108,7 +108,7 @@ func (b *batch) run(ctx context.Context) (wait time.Duration, err error) {
 		} else if err := b.flush(ctx); err != nil {
 			return 0, err
 		}
-		if err := b.begin(ctx); err != nil {
+		if err := b.load(ctx); err != nil {
 			return 0, err
 		}
 		if err := b.maintain(ctx, b.c.from.state.Desync); err != nil {
@@ -121,17 +121,17 @@ func (b *batch) run(ctx context.Context) (wait time.Duration, err error) {
 	if err := b.maintain(ctx, true); err != nil {
 		return 0, err
 	}
-	return b.rest(), nil
+	return b.untilNext(), nil
 }
 
-// bury carries out the i-th message, by which the account is deleted. It counts as dealt with only
-// when that has been done.
-func (b *batch) bury(ctx context.Context, i int, o outcome) error {
+// removeAccount carries out the i-th message, by which the account is deleted. It counts as dealt
+// with only when that has been done.
+func (b *batch) removeAccount(ctx context.Context, i int, o outcome) error {
 	if err := b.flush(ctx); err != nil {
 		return err
 	}
-	row := &goneRow{Status: commit.Deleted, State: state{AccountAt: o.at}}
-	if err := b.h.r.bury(ctx, b.lane.did, row, b.h.r.event(b.lane.did, b.items[i])); err != nil {
+	row := &tombstone{Status: commit.Deleted, State: state{AccountAt: o.at}}
+	if err := b.h.r.removeAccount(ctx, b.lane.did, row, b.h.r.event(b.lane.did, b.items[i])); err != nil {
 		return err
 	}
 	b.h.count(b.items[i], o)
@@ -139,21 +139,21 @@ func (b *batch) bury(ctx context.Context, i int, o outcome) error {
 	return nil
 }
 
-// rest is how long the lane is to wait when its messages are done: until the next attempt at what
-// is to be done for the account.
-func (b *batch) rest() time.Duration {
-	if b.lane.next.IsZero() {
+// untilNext is how long the lane is to wait when its messages are done: until the next attempt at
+// what is to be done for the account.
+func (b *batch) untilNext() time.Duration {
+	if b.lane.repairAt.IsZero() {
 		return -1
 	}
-	return max(0, min(b.lane.next.Sub(b.h.r.Now()), repairMost)) // the clock may have gone back
+	return max(0, min(b.lane.repairAt.Sub(b.h.r.Now()), repairMost)) // the clock may have gone back
 }
 
-// begin reads the account.
-func (b *batch) begin(ctx context.Context) error {
+// load reads the account.
+func (b *batch) load(ctx context.Context) error {
 	a, err := b.h.r.account(ctx, b.lane.did)
 	if err == nil {
 		b.c = b.h.r.change(a)
-		b.c.via, b.c.again = b.h.name, b.lane.tries > 0
+		b.c.via, b.c.hasWaited = b.h.name, b.lane.holds > 0
 	}
 	return err
 }
@@ -192,21 +192,21 @@ const notYetFor = 20 * time.Second
 func (b *batch) hold(ctx context.Context, cause error) (time.Duration, error) {
 	l, now := b.lane, b.h.r.Now()
 	b.h.note(cause)
-	if l.held.IsZero() || l.held.After(now) { // or the clock went back
-		l.held = now
+	if l.heldSince.IsZero() || l.heldSince.After(now) { // or the clock went back
+		l.heldSince = now
 	}
 	most := b.h.r.HoldFor
 	var soon *notYet
 	if errors.As(cause, &soon) {
 		most = min(most, notYetFor)
 	}
-	if !l.over && now.Sub(l.held) < most && !b.h.r.memory.scarce() {
+	if !l.overBudget && now.Sub(l.heldSince) < most && !b.h.r.memory.halfUsed() {
 		if err := b.flush(ctx); err != nil {
 			return 0, err
 		}
-		l.holding = true
-		l.tries++
-		return growing(l.tries-1, holdLeast, holdMost), nil
+		l.waiting = true
+		l.holds++
+		return backoff(l.holds-1, holdLeast, holdMost), nil
 	}
 	rule := RuleRepaired
 	if soon != nil {
@@ -220,11 +220,11 @@ func (b *batch) hold(ctx context.Context, cause error) (time.Duration, error) {
 	if err := b.flush(ctx); err != nil {
 		return 0, err
 	}
-	l.held, l.over, l.tries = time.Time{}, false, 0
-	if l.next.IsZero() && soon == nil {
-		l.next = now.Add(repairLeast)
+	l.heldSince, l.overBudget, l.holds = time.Time{}, false, 0
+	if l.repairAt.IsZero() && soon == nil {
+		l.repairAt = now.Add(repairLeast)
 	}
-	return b.rest(), nil
+	return b.untilNext(), nil
 }
 
 // message decides about one message. What it changes is in c.
@@ -239,10 +239,10 @@ func (h *host) message(ctx context.Context, c *change, it *item) outcome {
 	case err != nil:
 		return dropped(RuleMalformed)
 	}
-	if o, ok := h.speaks(ctx, c, it, m); !ok {
+	if o, ok := h.checkSender(ctx, c, it, m); !ok {
 		return o
 	}
-	if c.to.gone != nil && c.to.gone.Local {
+	if c.to.tombstone != nil && c.to.tombstone.Local {
 		return dropped(RuleTakedown)
 	}
 	switch m := m.(type) {
@@ -258,18 +258,19 @@ func (h *host) message(ctx context.Context, c *change, it *item) outcome {
 	return dropped(RuleKind)
 }
 
-// speaks checks that the host is the one that the account's document names, and notes that it is.
-func (h *host) speaks(ctx context.Context, c *change, it *item, m commit.Message) (outcome, bool) {
+// checkSender checks that the host is the one that the account's document names, and notes that it
+// is.
+func (h *host) checkSender(ctx context.Context, c *change, it *item, m commit.Message) (outcome, bool) {
 	a, r := &c.to, h.r
-	stranger := a.who == nil && a.state.Host != h.name && !h.isRelay()
+	stranger := a.identity == nil && a.state.Host != h.name && !h.isRelay()
 	if stranger && !h.mayRefresh(ctx) {
 		return outcome{hold: ctx.Err()}, false
 	}
-	w, err := r.resolve(ctx, a.did, a.who)
+	w, err := r.resolve(ctx, a.did, a.identity)
 	if err == nil && stranger && w.host == h.name {
 		h.refund()
 	}
-	if errors.Is(err, identity.ErrNotFound) && c.again { // it may be new there
+	if errors.Is(err, identity.ErrNotFound) && c.hasWaited { // it may be new there
 		if anew, fresh, e := r.resolveAnew(ctx, a.did, nil); fresh {
 			w, err = anew, e
 		}
@@ -280,7 +281,7 @@ func (h *host) speaks(ctx context.Context, c *change, it *item, m commit.Message
 		}
 		return noIdentity(err), false
 	}
-	a.who = w
+	a.identity = w
 	doubt, fresh := !h.isRelay() && w.host != h.name, false
 	switch m := m.(type) {
 	case *commit.Identity:
@@ -296,9 +297,9 @@ func (h *host) speaks(ctx context.Context, c *change, it *item, m commit.Message
 			if _, isAccount := m.(*commit.Account); !isAccount || !unknown(err) || a.state.Host != h.name {
 				return noIdentity(err), false
 			}
-			w = a.who
+			w = a.identity
 		}
-		a.who = w
+		a.identity = w
 	}
 	if h.isRelay() {
 		if r.banned(w.host) != nil {
@@ -307,7 +308,7 @@ func (h *host) speaks(ctx context.Context, c *change, it *item, m commit.Message
 		return h.relayed(ctx, c, w.host)
 	}
 	if w.host != h.name {
-		if !fresh && r.refresh.when(string(a.did)).Before(it.at) { // it may have moved here since that was looked up
+		if !fresh && r.refresh.lastDone(string(a.did)).Before(it.at) { // it may have moved here since that was looked up
 			return outcome{hold: &notYet{RuleHost, errElsewhere}}, false
 		}
 		return dropped(RuleHost), false
@@ -388,16 +389,16 @@ type keyFunc = func(ctx context.Context, did syntax.DID, refresh bool) (*crypto.
 func (r *Relay) key(c *change) keyFunc {
 	return func(ctx context.Context, did syntax.DID, refresh bool) (*crypto.PublicKey, error) {
 		if refresh {
-			w, fresh, err := r.resolveAnew(ctx, did, c.to.who)
+			w, fresh, err := r.resolveAnew(ctx, did, c.to.identity)
 			if err != nil {
 				return nil, err
 			}
-			c.to.who, c.unsure = w, !fresh
+			c.to.identity, c.keyUncertain = w, !fresh
 		}
-		if err := c.to.who.err; err != nil {
+		if err := c.to.identity.err; err != nil {
 			return nil, fmt.Errorf("%w: %w", commit.ErrNoKey, err)
 		}
-		return c.to.who.key, nil
+		return c.to.identity.key, nil
 	}
 }
 
@@ -413,7 +414,7 @@ func (h *host) silent(a *account) (outcome, bool) {
 		return dropped(RuleLimit), true
 	case a.state.Upstream != "":
 		o := dropped(RuleInactive)
-		o.repair = h.store.Load() == nil && !a.state.Desync && !h.r.asked.again(string(a.did), h.r.Now(), askEvery)
+		o.repair = h.store.Load() == nil && !a.state.Desync && !h.r.asked.doneWithin(string(a.did), h.r.Now(), askEvery)
 		return o, true
 	}
 	return outcome{}, false
@@ -425,7 +426,7 @@ func (h *host) judge(c *change, err error) (outcome, verdict) {
 		return outcome{hold: err}, drop
 	}
 	rule, v := h.policy().judge(err)
-	if rule == RuleSignature && c.unsure {
+	if rule == RuleSignature && c.keyUncertain {
 		v = repair // the key may be a new one, and may not be asked for yet
 	}
 	o := outcome{result: Dropped, rule: rule, repair: v == repair}
@@ -542,7 +543,7 @@ func (h *host) account(c *change, it *item, m *commit.Account) outcome {
 		return dropped(RuleMalformed)
 	}
 	var at int64
-	unfinished := c.to.gone != nil && c.to.gone.Pending // the deletion; this may be its message again
+	unfinished := c.to.tombstone != nil && c.to.tombstone.Pending // the deletion; this may be its message again
 	if h.isRelay() {
 		at = m.Time.UnixMilli()
 		switch {
@@ -559,7 +560,7 @@ func (h *host) account(c *change, it *item, m *commit.Account) outcome {
 		if s.Upstream == commit.Deleted && !unfinished {
 			return dropped(RuleRepeated)
 		}
-		return outcome{result: Passed, bury: true, at: at}
+		return outcome{result: Passed, remove: true, at: at}
 	}
 	s.AccountAt = max(s.AccountAt, at)
 	s.Upstream = status
