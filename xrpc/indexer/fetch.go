@@ -18,11 +18,19 @@ import (
 // jobs are the repositories that are being read. Commits of their accounts are kept meanwhile, to
 // be applied after it. They need not be kept for longer than the process lives: the account stays
 // due until all is stored.
+//
+//	call              claim        open                 close           end
+//	                    │            │                    │              │
+//	state       no job  │  claimed   │        open        │    closed    │  no job
+//	a commit    applied │  applied   │  kept in the job   │   applied    │  applied
+//	who calls           fetchAll     in the account's lane: no event comes in between
+//
+// A job that fails has no close: end drops the commits that were kept.
 type jobs struct {
-	wake chan struct{} // has an element when an account has become due
+	wake     chan struct{} // has an element when an account has become due
+	slowMost int           // how many slow downloads have no place; set before the first job
 
-	slowMost int // how many slow downloads have no place
-
+	// mu guards these, and the fields of each job. No other lock is taken while it is held.
 	mu    sync.Mutex
 	list  map[syntax.DID]*job
 	bytes int       // of all commits that are kept
@@ -30,14 +38,16 @@ type jobs struct {
 }
 
 type job struct {
-	did    syntax.DID
-	cancel context.CancelFunc
-	kept   []*item
-	bytes  int
-	lost   bool  // there were too many
-	pace   *pace // of the download that is under way; nil: there is none
-
+	// These do not change.
+	did     syntax.DID
+	cancel  context.CancelFunc
 	failing bool // the host had failed when it was asked before
+
+	// jobs.mu guards these.
+	kept       []*item // nil: the job is not open
+	bytes      int     // of kept
+	overflowed bool    // a commit was not kept, as there were too many
+	pace       *pace   // of the download that is under way; nil: there is none
 }
 
 // Limits on the commits that are kept.
@@ -46,8 +56,8 @@ const (
 	keptOfAll = 64 << 20
 )
 
-// of returns the job of an account, if it is being read.
-func (x *jobs) of(did syntax.DID) *job {
+// byAccount returns the job of an account, if it is being read.
+func (x *jobs) byAccount(did syntax.DID) *job {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if j := x.list[did]; j != nil && j.kept != nil {
@@ -60,7 +70,7 @@ func (x *jobs) of(did syntax.DID) *job {
 func (x *jobs) keep(j *job, it *item) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if j.lost = j.lost || j.bytes+it.size > keptOfOne || x.bytes+it.size > keptOfAll; j.lost {
+	if j.overflowed = j.overflowed || j.bytes+it.size > keptOfOne || x.bytes+it.size > keptOfAll; j.overflowed {
 		return
 	}
 	j.kept = append(j.kept, it)
@@ -83,7 +93,7 @@ func (x *jobs) close(j *job) ([]*item, bool) {
 	kept := j.kept
 	x.bytes -= j.bytes
 	j.kept, j.bytes = nil, 0
-	return kept, j.lost
+	return kept, j.overflowed
 }
 
 // cancel ends the job of an account, which will be begun anew if the account is due.
@@ -114,8 +124,8 @@ func (x *jobs) claim(ctx context.Context, did syntax.DID, failing bool) (*job, c
 	return j, ctx
 }
 
-// free ends a job. Commits that it kept are dropped: the account is due.
-func (x *jobs) free(j *job) {
+// end ends a job. Commits that it kept are dropped: the account is due.
+func (x *jobs) end(j *job) {
 	x.close(j)
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -163,7 +173,7 @@ func (r *run) fetchAll(ctx context.Context) {
 			free--
 			running.Go(func() {
 				defer signal(done)
-				defer r.jobs.free(j)
+				defer r.jobs.end(j)
 				r.job(ctx, jobCtx, j)
 			})
 		}
@@ -217,9 +227,9 @@ func (r *run) job(running, ctx context.Context, j *job) {
 	})
 }
 
-// gone are the errors by which a host says that an account is not active, and the status that it
-// means.
-var gone = map[string]string{
+// inactiveErrors are the errors by which a host says that an account is not active, and the status
+// that it means.
+var inactiveErrors = map[string]string{
 	"RepoDeactivated": "deactivated", "RepoTakendown": "takendown", "RepoSuspended": "suspended", "RepoDeleted": commit.Deleted,
 }
 
@@ -242,8 +252,8 @@ func (r *run) fetchFailed(ctx context.Context, did syntax.DID, cause error) {
 	}
 	var xerr *xrpc.Error
 	switch {
-	case errors.As(cause, &xerr) && gone[xerr.Name] != "":
-		r.status(d, false, gone[xerr.Name])
+	case errors.As(cause, &xerr) && inactiveErrors[xerr.Name] != "":
+		r.status(d, false, inactiveErrors[xerr.Name])
 		d.a.Error = shorten(cause)
 		if d.a.Status != commit.Deleted {
 			// An event says when it is back; if it has moved, that may have been missed.
@@ -262,7 +272,7 @@ func (r *run) fetchFailed(ctx context.Context, did syntax.DID, cause error) {
 	default:
 		r.failedAccount(&d.a, cause)
 		if errors.Is(cause, crypto.ErrSignature) || errors.Is(cause, commit.ErrBadSignature) {
-			r.suspect(did) // the key may have been changed
+			r.refetchDocument(did) // the key may have been changed
 		}
 	}
 	d.changed = true
@@ -287,13 +297,13 @@ func (f *fetch) do(ctx context.Context) error {
 	a := &f.d.a
 	switch {
 	case !f.sc.wants(a):
-		return f.leave(ctx)
+		return f.removeAccount(ctx)
 	case !a.Active && a.Status == commit.Deleted && a.State != Pending:
 		return f.remove(ctx, Pending)
 	case a.State == Synchronized && a.Filter != f.sc.records.text && f.sc.records.within(a.Filter):
 		return f.trim(ctx)
 	}
-	if err := f.withheld(ctx); err != nil {
+	if err := f.checkRelayStatus(ctx); err != nil {
 		return err
 	}
 	for _, s := range f.sources {
@@ -324,7 +334,7 @@ func (f *fetch) put(ctx context.Context) error {
 func (f *fetch) remote(ctx context.Context) error {
 	known := f.d.a.Host
 	if f.d.a.Tries > 0 || !f.d.a.Read.IsZero() {
-		f.suspect(f.d.a.DID) // it may have moved
+		f.refetchDocument(f.d.a.DID) // it may have moved
 	}
 	doc, err := f.lookUp(ctx, f.d)
 	if err != nil {

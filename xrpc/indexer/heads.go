@@ -85,10 +85,10 @@ func (d *draft) dueAgain(at time.Time) {
 	d.due(at)
 }
 
-// withheld asks the relays for the status of an account: one may have taken it down itself, which
-// nobody else says. It is asked only where an account is not as its relay may have said: one that
-// is not active, or failed, or is looked at without a reason that the relay has given.
-func (f *fetch) withheld(ctx context.Context) error {
+// checkRelayStatus asks the relays for the status of an account: one may have taken it down itself,
+// which nobody else says. It is asked only where an account is not as its relay may have said: one
+// that is not active, or failed, or is looked at without a reason that the relay has given.
+func (f *fetch) checkRelayStatus(ctx context.Context) error {
 	a := &f.d.a
 	if a.Active && a.Tries == 0 && a.State != Synchronized {
 		return nil

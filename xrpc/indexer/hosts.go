@@ -29,7 +29,7 @@ const maxHostPause = 10 * time.Minute
 // maxAsked bounds how long a host is left alone because it asks for that.
 const maxAsked = time.Hour
 
-func (h *hosts) shut(x *host) bool { return x.running >= h.perHost || h.now().Before(x.until) }
+func (h *hosts) blocked(x *host) bool { return x.running >= h.perHost || h.now().Before(x.until) }
 
 // open reports whether a host may be asked now, and whether it failed when it was asked last.
 func (h *hosts) open(name string) (open, failing bool) {
@@ -39,7 +39,7 @@ func (h *hosts) open(name string) (open, failing bool) {
 	if x == nil {
 		return true, false
 	}
-	return !h.shut(x), x.fails > 0
+	return !h.blocked(x), x.fails > 0
 }
 
 // closed are the hosts that may not be asked now. If failing is false, those that failed when they
@@ -49,7 +49,7 @@ func (h *hosts) closed(failing bool) (list []string) {
 	defer h.mu.Unlock()
 	for name, x := range h.list {
 		switch {
-		case h.shut(x), x.fails > 0 && !failing:
+		case h.blocked(x), x.fails > 0 && !failing:
 			if len(list) < maxClosed {
 				list = append(list, name)
 			}
@@ -74,7 +74,7 @@ func (h *hosts) acquire(name string) bool {
 		x = &host{}
 		h.list[name] = x
 	}
-	if h.shut(x) {
+	if h.blocked(x) {
 		return false
 	}
 	x.running++

@@ -25,7 +25,7 @@ func (r *run) speaksFor(ctx context.Context, s *source, did syntax.DID) error {
 	doc, err := r.resolve(ctx, did)
 	fresh := false
 	if err == nil && !doc.HostedAt(s.url) {
-		fresh = r.suspect(did)
+		fresh = r.refetchDocument(did)
 		doc, err = r.resolve(ctx, did)
 	}
 	if err != nil {
@@ -54,7 +54,7 @@ func (r *run) identity(ctx context.Context, d *draft, m *commit.Identity) error 
 	if r.trustsLocal() {
 		return nil
 	}
-	if !r.suspect(m.DID) { // what is cached is some seconds old
+	if !r.refetchDocument(m.DID) { // what is cached is some seconds old
 		d.due(r.Now().Add(checkPause)) // that looks it up again
 	}
 	if m.Handle != "" {

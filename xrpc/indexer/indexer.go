@@ -116,7 +116,7 @@ func (ix *Indexer) Run(ctx context.Context) error {
 		ix.mu.Unlock()
 	}()
 	if len(r.swept) > 0 { // the scope is another one; that is noted before any event is taken by it
-		at := r.enters(r.scope.Load())
+		at := r.startScope(r.scope.Load())
 		if err := persist(ctx, r.sinkFailed, func() error { return ix.Sink.Apply(ctx, &Transaction{Positions: at}) }); err != nil {
 			return err
 		}
@@ -228,7 +228,7 @@ func (ix *Indexer) start(ctx context.Context) (*run, error) {
 // key is the key of an account, for the verifier.
 func (r *run) key(ctx context.Context, did syntax.DID, refresh bool) (*crypto.PublicKey, error) {
 	if refresh {
-		r.suspect(did)
+		r.refetchDocument(did)
 	}
 	doc, err := r.resolve(ctx, did)
 	if err != nil {
@@ -251,9 +251,9 @@ func (r *run) resolve(ctx context.Context, did syntax.DID) (doc *identity.Docume
 // suspectPause is the time between two requests for a document on suspicion.
 const suspectPause = 10 * time.Second
 
-// suspect has the document of a DID fetched again, and returns true, unless that was done a moment
-// ago: whoever can send wrong events must not be able to cause endless requests.
-func (r *run) suspect(did syntax.DID) bool {
+// refetchDocument has the document of a DID fetched again, and returns true, unless that was done a
+// moment ago: whoever can send wrong events must not be able to cause endless requests.
+func (r *run) refetchDocument(did syntax.DID) bool {
 	now := r.Now()
 	if last, ok := r.checked.Get(did); ok && now.Sub(last) < suspectPause && !now.Before(last) {
 		return false

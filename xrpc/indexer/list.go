@@ -42,7 +42,7 @@ func (s *source) listWhenAsked(ctx context.Context) {
 		}
 		for tries := 1; ctx.Err() == nil; tries++ {
 			s.mu.Lock()
-			unsure, asked := s.unsure, s.asked
+			unsure, asked := s.mayHaveMissed, s.listRequests
 			s.mu.Unlock()
 			var err error
 			if unsure {
@@ -53,8 +53,8 @@ func (s *source) listWhenAsked(ctx context.Context) {
 			}
 			if err == nil {
 				s.mu.Lock()
-				if s.asked == asked { // else another one is asked for meanwhile
-					s.listed, s.unsure = true, false
+				if s.listRequests == asked { // else another one is asked for meanwhile
+					s.listed, s.mayHaveMissed = true, false
 				}
 				s.mu.Unlock()
 				stop()
@@ -76,13 +76,13 @@ func (s *source) listWhenAsked(ctx context.Context) {
 	}
 }
 
-// found is an account of a list.
-type found struct {
-	did      syntax.DID
-	rev      syntax.TID // empty: not known
-	inactive bool
-	signaled bool // it has a record of Scope.Signal, or may have
-	sure     bool // it has
+// listed is an account of a list.
+type listed struct {
+	did       syntax.DID
+	rev       syntax.TID // empty: not known
+	inactive  bool
+	signaled  bool // it has a record of Scope.Signal, or may have
+	confirmed bool // it has
 }
 
 // list adds all accounts of the source that are in the scope.
@@ -178,9 +178,9 @@ func (s *source) listByCollection(ctx context.Context, sc *scope, c *xrpc.Client
 		if err != nil {
 			return "", 0, err
 		}
-		list := make([]found, len(out.Repos))
+		list := make([]listed, len(out.Repos))
 		for i, r := range out.Repos {
-			list[i] = found{did: r.DID, signaled: true, sure: true}
+			list[i] = listed{did: r.DID, signaled: true, confirmed: true}
 		}
 		return out.Cursor, len(list), s.found(ctx, sc, list)
 	})
@@ -192,9 +192,9 @@ func (s *source) listRepos(ctx context.Context, sc *scope, c *xrpc.Client, signa
 		if err != nil {
 			return "", 0, err
 		}
-		list := make([]found, len(out.Repos))
+		list := make([]listed, len(out.Repos))
 		for i, r := range out.Repos {
-			list[i] = found{did: r.DID, rev: r.Rev, signaled: signaled, inactive: r.Active != nil && !*r.Active}
+			list[i] = listed{did: r.DID, rev: r.Rev, signaled: signaled, inactive: r.Active != nil && !*r.Active}
 		}
 		return out.Cursor, len(list), s.found(ctx, sc, list)
 	})
@@ -204,7 +204,7 @@ func (s *source) listLocal(ctx context.Context, sc *scope) error {
 	if s.Local.Repos == nil {
 		return nil
 	}
-	var list []found
+	var list []listed
 	flush := func() error {
 		err := s.found(ctx, sc, list)
 		list = list[:0]
@@ -217,7 +217,7 @@ func (s *source) listLocal(ctx context.Context, sc *scope) error {
 		if info.Head == (storage.Head{}) {
 			continue
 		}
-		list = append(list, found{did: info.DID, rev: info.Head.Rev, signaled: !sc.All})
+		list = append(list, listed{did: info.DID, rev: info.Head.Rev, signaled: !sc.All})
 		if len(list) == 500 {
 			if err := flush(); err != nil {
 				return err
@@ -229,7 +229,7 @@ func (s *source) listLocal(ctx context.Context, sc *scope) error {
 
 // found takes a page of a list. Accounts that are new, or have another revision than the sink, are
 // read.
-func (s *source) found(ctx context.Context, sc *scope, list []found) error {
+func (s *source) found(ctx context.Context, sc *scope, list []listed) error {
 	for _, x := range list {
 		did, err := syntax.ParseDID(string(x.did))
 		if err != nil {
@@ -253,7 +253,7 @@ func (s *source) found(ctx context.Context, sc *scope, list []found) error {
 				}
 				if x.signaled && !a.Signaled && !sc.wants(a) {
 					a.Signaled, d.changed = true, true
-					if !x.sure { // reading it shows
+					if !x.confirmed { // reading it shows
 						if a.State == Synchronized {
 							a.State = Desynchronized
 						}
@@ -383,7 +383,7 @@ func (r *run) sweepWhenAsked(ctx context.Context) {
 		}
 		sc := r.next.Load()
 		if sc != r.scope.Load() {
-			at := r.enters(sc)
+			at := r.startScope(sc)
 			if persist(ctx, r.sinkFailed, func() error { return r.w.submit(ctx, nil, at) }) != nil {
 				return
 			}
@@ -405,11 +405,11 @@ func (r *run) sweepWhenAsked(ctx context.Context) {
 // noScope stands for the scope of an index that is new.
 const noScope = "-"
 
-// enters notes that events are going to be taken by a scope, before any is, and returns the
+// startScope notes that events are going to be taken by a scope, before any is, and returns the
 // position that says so: until the accounts were held against it, the scope before it and itself.
 // If there are more, because that was broken off, it is not known which events an account is
 // missing.
-func (r *run) enters(sc *scope) map[string]string {
+func (r *run) startScope(sc *scope) map[string]string {
 	if len(r.scopes) == 0 {
 		r.scopes = []string{r.scope.Load().text}
 	}

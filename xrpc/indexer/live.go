@@ -94,7 +94,7 @@ func (r *run) events(ctx context.Context, did syntax.DID, items []task) (n int) 
 		r.recheck(ctx, &d.a, sc)
 	}
 	for _, t := range items[:n] {
-		t.src.end(t.item)
+		t.src.endItem(t.item)
 	}
 	return n
 }
@@ -202,8 +202,8 @@ func (r *run) event(ctx context.Context, d *draft, it *item) error {
 	return nil
 }
 
-// lost has an account read of which a commit was dropped.
-func (r *run) lost(ctx context.Context, it *item, signaled bool) {
+// readAfterDrop has an account read of which a commit was dropped.
+func (r *run) readAfterDrop(ctx context.Context, it *item, signaled bool) {
 	for ctx.Err() == nil {
 		d, err := r.draft(ctx, it.message.About())
 		if err == nil {
@@ -226,7 +226,7 @@ func (r *run) lost(ctx context.Context, it *item, signaled bool) {
 			}
 		}
 		if err == nil {
-			it.src.end(it)
+			it.src.endItem(it)
 			return
 		}
 		if !errors.Is(err, ErrConflict) {
@@ -259,14 +259,14 @@ func (r *run) commit(ctx context.Context, d *draft, it *item, e *commit.Event) e
 	if d.a.Version == 0 && d.a.State == "" {
 		r.add(d, sc, it.src)
 	}
-	if j := r.jobs.of(e.Repo); j != nil {
+	if j := r.jobs.byAccount(e.Repo); j != nil {
 		r.jobs.keep(j, it)
 		return nil
 	}
 	if !d.a.Active {
 		// Whatever it writes is read when it is active again. It may be: that an event says so
 		// which was missed.
-		r.sooner(d)
+		r.readSoon(d)
 		return nil
 	}
 	// An account that is pending has no records in the sink.
@@ -275,7 +275,7 @@ func (r *run) commit(ctx context.Context, d *draft, it *item, e *commit.Event) e
 		// The account is due, and will be read after this commit. If nobody could find it, it
 		// exists now.
 		if d.a.State == Pending && d.a.Tries > 0 {
-			r.sooner(d)
+			r.readSoon(d)
 		}
 		return nil
 	}
@@ -354,9 +354,9 @@ func (r *run) addLater(d *draft, sc *scope, s *source) {
 	d.a.Due = r.Now().Add(jitter(suspectPause + time.Second))
 }
 
-// sooner has an account read within a minute, whose repository could not be read before or is not
+// readSoon has an account read within a minute, whose repository could not be read before or is not
 // active, as an event says something else.
-func (r *run) sooner(d *draft) {
+func (r *run) readSoon(d *draft) {
 	if at := r.Now().Add(checkPause); d.a.Due.IsZero() || d.a.Due.After(at) {
 		d.dueAgain(at)
 	}
@@ -400,13 +400,13 @@ func (r *run) sync(ctx context.Context, d *draft, it *item, m *commit.Sync) erro
 	if d.a.Version == 0 && d.a.State == "" {
 		r.add(d, sc, it.src)
 	}
-	if j := r.jobs.of(m.DID); j != nil {
+	if j := r.jobs.byAccount(m.DID); j != nil {
 		r.jobs.keep(j, it)
 		return nil
 	}
 	if !d.a.Active || d.a.State != Synchronized {
 		if !d.a.Active || d.a.State == Pending && d.a.Tries > 0 {
-			r.sooner(d)
+			r.readSoon(d)
 		}
 		return nil
 	}
@@ -440,7 +440,7 @@ func (r *run) account(ctx context.Context, d *draft, it *item, m *commit.Account
 	}
 	ofHost := it.src.Host != ""
 	if ofHost && !m.Active { // one that the account has left says that too
-		r.suspect(m.DID)
+		r.refetchDocument(m.DID)
 	}
 	if err := r.speaksFor(ctx, it.src, m.DID); err != nil {
 		gone := errors.Is(err, identity.ErrTombstoned) || errors.Is(err, identity.ErrNotFound)

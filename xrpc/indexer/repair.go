@@ -57,7 +57,7 @@ func (f *fetch) download(ctx context.Context, key *crypto.PublicKey) error {
 		}
 		f.Log.Info("a repository is read as a whole", "did", a.DID, "reason", err)
 	}
-	return f.get(ctx, client, "", func(s *spool) error { return f.whole(ctx, s, key) })
+	return f.get(ctx, client, "", func(s *spool) error { return f.replaceAll(ctx, s, key) })
 }
 
 // get downloads a CAR file. The connection is closed when it is read.
@@ -70,9 +70,9 @@ func (f *fetch) get(ctx context.Context, client *xrpc.Client, since syntax.TID, 
 	defer s.close()
 	if err := func() error {
 		limited, p := newPace(ctx)
-		f.jobs.load(f.j, p)
+		f.jobs.setPace(f.j, p)
 		defer func() {
-			f.jobs.load(f.j, nil)
+			f.jobs.setPace(f.j, nil)
 			p.timer.Stop()
 			p.cancel()
 		}()
@@ -111,9 +111,9 @@ func (f *fetch) plausible(rev syntax.TID) error {
 	return nil
 }
 
-// whole takes the CAR file of a whole repository. It is verified to its end before anything is
+// replaceAll takes the CAR file of a whole repository. It is verified to its end before anything is
 // used.
-func (f *fetch) whole(ctx context.Context, s *spool, key *crypto.PublicKey) error {
+func (f *fetch) replaceAll(ctx context.Context, s *spool, key *crypto.PublicKey) error {
 	open := func() (*commit.RepoReader, error) {
 		return commit.ReadRepo(s.reader(), commit.RepoOptions{
 			DID: f.d.a.DID, Key: key, CAR: car.Limits{TotalBytes: f.maxRepo()}, Records: 4 * f.maxRepo(), Temp: f.Temp,
@@ -225,7 +225,7 @@ func (f *fetch) chunks(ctx context.Context, next commit.State, produce func(emit
 func (f *fetch) finish(ctx context.Context, next commit.State, ops []Op) (err error) {
 	f.lanes.do(f.j.did, func() {
 		ctx := inLane(ctx)
-		kept, lost := f.jobs.close(f.j)
+		kept, overflowed := f.jobs.close(f.j)
 		d := f.d
 		d.ops = ops
 		if !d.a.Active { // its host gives it out
@@ -244,7 +244,7 @@ func (f *fetch) finish(ctx context.Context, next commit.State, ops []Op) (err er
 				f.run.sync(ctx, d, it, m)
 			}
 		}
-		if lost && d.a.State == Synchronized {
+		if overflowed && d.a.State == Synchronized {
 			d.a.State = Desynchronized
 			d.due(f.Now())
 		}
@@ -387,10 +387,10 @@ func (f *fetch) remove(ctx context.Context, state State) error {
 	return f.put(ctx)
 }
 
-// leave removes an account that is not in the scope. By another scope, which came meanwhile, it may
-// be in it: then it stays due. Who looks for the accounts of that scope has the lane before this,
-// and finds the account, or after, and adds it again.
-func (f *fetch) leave(ctx context.Context) (err error) {
+// removeAccount removes an account that is not in the scope. By another scope, which came
+// meanwhile, it may be in it: then it stays due. Who looks for the accounts of that scope has the
+// lane before this, and finds the account, or after, and adds it again.
+func (f *fetch) removeAccount(ctx context.Context) (err error) {
 	if err = f.empty(ctx, Removed); err != nil {
 		return err
 	}

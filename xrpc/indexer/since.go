@@ -115,14 +115,14 @@ func (f *fetch) commitOf(file *car.FileIndex, key *crypto.PublicKey) (commit.Com
 	return c, f.plausible(c.Rev)
 }
 
-// both has the nodes of the old tree and the blocks of a file, all of which were checked.
-type both struct {
+// nodesAndFile has the nodes of the old tree and the blocks of a file, all of which were checked.
+type nodesAndFile struct {
 	old  map[cid.Cid][]byte
 	file *car.FileIndex
 }
 
 // Block implements mst.Source.
-func (b *both) Block(c cid.Cid) ([]byte, error) {
+func (b *nodesAndFile) Block(c cid.Cid) ([]byte, error) {
 	if data, ok := b.old[c]; ok {
 		return data, nil
 	}
@@ -136,7 +136,7 @@ func (b *both) Block(c cid.Cid) ([]byte, error) {
 // difference returns what leads from a tree to that of a root, of which a file has what is new. All
 // records of it are in the file.
 func difference(old *mst.Tree, file *car.FileIndex, root cid.Cid) ([]mst.DiffEntry, error) {
-	src := &both{old: make(map[cid.Cid][]byte), file: file}
+	src := &nodesAndFile{old: make(map[cid.Cid][]byte), file: file}
 	for b, err := range old.Nodes() {
 		if err != nil {
 			return nil, err

@@ -13,8 +13,8 @@ const (
 	cutEvery  = 10 * time.Second
 )
 
-// load notes the download of a job; nil: it has ended.
-func (x *jobs) load(j *job, p *pace) {
+// setPace notes the download of a job; nil: it has ended.
+func (x *jobs) setPace(j *job, p *pace) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	j.pace = p

@@ -40,28 +40,39 @@ type Source struct {
 }
 
 // source is a Source that is followed.
+//
+// Events are done in any order, but the position that is stored moves with the oldest open one:
+//
+//	events   7   8   9   10   11   12
+//	                 │         │    └ newest: all up to it were read
+//	                 └─────────┴───── open: not done yet
+//	             └ done: stored. After a restart, 9 to 12 are read again.
 type source struct {
+	// These do not change. Those that are shared have locks of their own.
 	*run
 	Source
-	name string
-	url  string // empty: local
+	name   string
+	url    string        // empty: local
+	relist chan struct{} // has an element when the accounts are to be listed
+	slots  chan struct{} // has an element for each event that is under way
+	room   *budget       // of the bytes of those events
 
-	mu             sync.Mutex
-	open           list.List // of *item: events that are not done yet, in their order
-	done           int64     // all events up to this number are done
-	listed         bool      // all accounts that the source had when it was new are known
-	unsure         bool      // events may have been missed: known accounts are to be compared with their hosts
-	asked          int       // how often a list was asked for
-	stuck          int       // how often in a row the next frame could not be read; whoever reads the stream has it
-	reportedMissed bool      // by this connection that events were missed; whoever reads the stream has it
-	stored         string    // position
-	connected      bool
-	err            error
-	newest         int64
-	newestAt       time.Time
-	relist         chan struct{}
-	slots          chan struct{} // bounds the events that are under way
-	room           *budget
+	// Only the goroutine that reads the stream uses these.
+	unreadable     int  // how often in a row the next frame could not be read
+	reportedMissed bool // by this connection that events were missed
+
+	// mu guards these. No other lock is taken while it is held.
+	mu            sync.Mutex
+	open          list.List // of *item: events that are not done yet, in their order
+	done          int64     // all events up to this number are done
+	newest        int64     // the number of the last event that was read
+	newestAt      time.Time
+	stored        string // the position as it is stored
+	listed        bool   // all accounts that the source had when it was new are known
+	mayHaveMissed bool   // events may have been missed: known accounts are to be compared with their hosts
+	listRequests  int    // how often a list was asked for
+	connected     bool
+	err           error // why it is not connected
 }
 
 // item is an event that is under way.
@@ -118,7 +129,7 @@ func (s *source) load(ctx context.Context) (err error) {
 	}
 	// What a stream would have said since it was followed without an event is in the list.
 	s.listed = listed == "listed" && s.done > 0
-	s.unsure = !s.listed // the process may have ended before all were compared
+	s.mayHaveMissed = !s.listed // the process may have ended before all were compared
 	return nil
 }
 
@@ -190,8 +201,8 @@ func (r *run) storeNow(ctx context.Context, others map[string]string) error {
 	return nil
 }
 
-// begin counts an event in. It waits while too many are under way.
-func (s *source) begin(ctx context.Context, it *item) error {
+// beginItem counts an event in. It waits while too many are under way.
+func (s *source) beginItem(ctx context.Context, it *item) error {
 	select {
 	case s.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -208,8 +219,8 @@ func (s *source) begin(ctx context.Context, it *item) error {
 	return nil
 }
 
-// end says that all effects of an event are stored, or that it has none.
-func (s *source) end(it *item) {
+// endItem says that all effects of an event are stored, or that it has none.
+func (s *source) endItem(it *item) {
 	s.mu.Lock()
 	first := s.open.Front() == it.element
 	s.open.Remove(it.element)
@@ -225,8 +236,8 @@ func (s *source) end(it *item) {
 	<-s.slots
 }
 
-// passed says that an event without effect was read.
-func (s *source) passed(seq int64) {
+// skipped says that an event without effect was read.
+func (s *source) skipped(seq int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.newest = max(s.newest, seq); s.open.Len() == 0 {
@@ -268,8 +279,8 @@ func (s *source) failed(err error) {
 	s.Log.Warn("a source broke; it will be followed again", "source", s.name, "error", err)
 }
 
-// up notes that the stream is there.
-func (s *source) up() {
+// markConnected notes that the stream is there.
+func (s *source) markConnected() {
 	s.mu.Lock()
 	first := !s.connected
 	s.connected, s.err = true, nil
@@ -301,7 +312,7 @@ func (s *source) readStream(ctx context.Context) error {
 		return err
 	}
 	s.reportedMissed = false
-	c := stream.Consumer{URL: s.url + "/xrpc/" + api.SyncSubscribeReposNSID, HTTP: s.HTTP, Connected: s.up}
+	c := stream.Consumer{URL: s.url + "/xrpc/" + api.SyncSubscribeReposNSID, HTTP: s.HTTP, Connected: s.markConnected}
 	c.Retry = func(err error) error {
 		if errors.Is(err, stream.ErrFrameSize) {
 			return err
@@ -309,7 +320,7 @@ func (s *source) readStream(ctx context.Context) error {
 		s.failed(err)
 		s.reportedMissed = false
 		if c.Cursor == nil {
-			s.begins() // it has said nothing yet, and what it says before it is connected again is missed
+			s.startFromNext() // it has said nothing yet, and what it says before it is connected again is missed
 		}
 		return nil
 	}
@@ -319,17 +330,17 @@ func (s *source) readStream(ctx context.Context) error {
 	if seq > 0 {
 		c.Cursor = &seq
 	} else {
-		s.begins()
+		s.startFromNext()
 	}
 	for frame, err := range c.Frames(ctx) {
 		if err == nil {
-			s.up() // where nothing else says so
-			s.stuck = 0
+			s.markConnected() // where nothing else says so
+			s.unreadable = 0
 			err = s.frame(ctx, frame)
 		}
 		if errors.Is(err, stream.ErrFrame) || errors.Is(err, stream.ErrFrameSize) {
-			if s.stuck++; s.stuck >= mostStuck { // it will not become readable
-				s.stuck = 0
+			if s.unreadable++; s.unreadable >= mostUnreadable { // it will not become readable
+				s.unreadable = 0
 				return errors.Join(err, s.restart(ctx))
 			}
 			return err
@@ -345,12 +356,12 @@ func (s *source) readStream(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// mostStuck is how often in a row a frame must be unreadable before it is passed over.
-const mostStuck = 3
+// mostUnreadable is how often in a row a frame must be unreadable before it is passed over.
+const mostUnreadable = 3
 
-// begins says that the stream is followed from what comes next. When it is connected, the accounts
-// are listed, and those that are known are compared with their hosts.
-func (s *source) begins() {
+// startFromNext says that the stream is followed from what comes next. When it is connected, the
+// accounts are listed, and those that are known are compared with their hosts.
+func (s *source) startFromNext() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.markIncomplete(true)
@@ -361,8 +372,8 @@ func (s *source) begins() {
 // accounts may have been missed too. The stored position says the same until all accounts are
 // listed and compared. The caller holds s.mu.
 func (s *source) markIncomplete(unsure bool) {
-	s.listed, s.unsure = false, s.unsure || unsure
-	s.asked++
+	s.listed, s.mayHaveMissed = false, s.mayHaveMissed || unsure
+	s.listRequests++
 }
 
 // missed says that the source does not have events any more that were not read.
@@ -382,7 +393,7 @@ func (s *source) restart(ctx context.Context) error {
 	s.mu.Lock()
 	s.done, s.newest = 0, 0
 	s.mu.Unlock()
-	s.begins()
+	s.startFromNext()
 	return persist(ctx, s.sinkFailed, func() error { return s.storeNow(ctx, nil) })
 }
 
@@ -415,17 +426,17 @@ func (s *source) event(ctx context.Context, seq int64, kind string, payload []by
 			m = accountOf(payload, err)
 		}
 		if m == nil {
-			s.passed(seq)
+			s.skipped(seq)
 			return nil
 		}
 	}
 	if _, err := syntax.ParseDID(string(m.About())); err != nil {
 		s.count.malformed.Add(1)
-		s.passed(seq)
+		s.skipped(seq)
 		return nil
 	}
 	it := &item{src: s, seq: seq, message: m, size: len(payload) + 512}
-	if err := s.begin(ctx, it); err != nil {
+	if err := s.beginItem(ctx, it); err != nil {
 		return err
 	}
 	if !s.lanes.add(m.About(), task{item: it}) {
@@ -455,7 +466,7 @@ func (s *source) overflow(ctx context.Context, it *item) {
 	e, ok := it.message.(*commit.Event)
 	signaled := ok && s.run.scope.Load().signals(e.Ops)
 	it.message = &commit.Sync{DID: it.message.About()} // the rest is not needed any more
-	s.lanes.add(it.message.About(), task{do: func() { s.lost(ctx, it, signaled) }})
+	s.lanes.add(it.message.About(), task{do: func() { s.readAfterDrop(ctx, it, signaled) }})
 }
 
 // readLocal follows a log in the process.
@@ -472,19 +483,19 @@ func (s *source) readLocal(ctx context.Context) error {
 	s.mu.Unlock()
 	switch {
 	case at == 0: // what was before is in the list
-		s.begins()
+		s.startFromNext()
 		at = newest
-		s.passed(newest)
+		s.skipped(newest)
 	case at > newest:
 		if err := s.restart(ctx); err != nil {
 			return err
 		}
 		at = newest
-		s.passed(newest)
+		s.skipped(newest)
 	case at < oldest-1:
 		s.missed()
 	}
-	s.up()
+	s.markConnected()
 	for {
 		before := at
 		for ev, err := range s.Local.Events.Since(ctx, at) {
