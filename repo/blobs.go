@@ -13,7 +13,7 @@ import (
 // UploadBlob stores a blob of at most max bytes (0: no limit). The blob stays invisible until a
 // record refers to it. If a record already does, as after an import, the blob is visible at once. A
 // blob that is too long gives [storage.ErrTooLarge]. One that exceeds Config.BlobQuota gives
-// [storage.ErrQuota].
+// [storage.ErrQuota], and one that exceeds Config.UnusedBlobs gives [ErrUnusedBlobs].
 //
 // If a blob is uploaded again with another MIME type, the new type replaces the old one, unless a
 // record refers to the blob.
@@ -46,7 +46,34 @@ func (h *Host) UploadBlob(ctx context.Context, did syntax.DID, mime string, r io
 		info.MIME = mime
 		err = h.store.Blobs.SetMIME(ctx, did, info.CID, mime)
 	}
+	if err == nil && !used {
+		err = h.roomForUnused(ctx, did, info.CID)
+	}
 	return info, err
+}
+
+// roomForUnused deletes a blob that was staged and that is more than Config.UnusedBlobs allows. Only
+// then it is known whether a record refers to it. The account's lock is held. If another process
+// imports a record just now that refers to the blob, that is missing then, as the caller is told.
+func (h *Host) roomForUnused(ctx context.Context, did syntax.DID, c cid.Cid) error {
+	list, ok := h.store.Blobs.(storage.StagedBlobs)
+	if h.unused == nil || !ok {
+		return nil
+	}
+	most, err := h.unused(ctx, did)
+	if err != nil || most <= 0 {
+		return err
+	}
+	n := 0
+	for _, err := range list.Staged(ctx, did) {
+		if err != nil {
+			return err
+		}
+		if n++; n > most {
+			return errors.Join(ErrUnusedBlobs, h.store.Blobs.Delete(context.WithoutCancel(ctx), did, c))
+		}
+	}
+	return nil
 }
 
 // OpenBlob opens a blob that a record refers to, or returns ErrBlobNotFound. The

@@ -3,9 +3,11 @@ package repo_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ipfs/go-cid"
@@ -40,6 +42,52 @@ func (r refReader) BlobRefs(ctx context.Context, after cid.Cid, since syntax.TID
 			}
 		}
 	}
+}
+
+// An account whose unused blobs are bounded may have as many as that, and any number that records
+// refer to.
+func TestUnusedBlobsAreBounded(t *testing.T) {
+	stores(t, func(t *testing.T, store storage.Store) {
+		k, most := &keys{}, 2
+		h := repo.NewHost(repo.Config{Store: store, Signer: k.signer, UnusedBlobs: func(context.Context, syntax.DID) (int, error) { return most, nil }})
+		create(t, h, alice)
+		create(t, h, bob)
+		upload := func(did syntax.DID, text string, want error) cid.Cid {
+			t.Helper()
+			info, err := h.UploadBlob(ctx, did, "text/plain", strings.NewReader(text), 0)
+			if !errors.Is(err, want) {
+				t.Errorf("%s: %v, want %v", text, err, want)
+			}
+			return info.CID
+		}
+		one := upload(alice, "one", nil)
+		upload(alice, "two", nil)
+		upload(alice, "two", nil) // is there already
+		three := upload(alice, "three", repo.ErrUnusedBlobs)
+		if _, _, err := store.Blobs.Stat(ctx, alice, three); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("what was refused is there: %v", err)
+		}
+		upload(bob, "three", nil)
+		if !errors.Is(repo.ErrUnusedBlobs, storage.ErrQuota) {
+			t.Error("it is no quota")
+		}
+		// What was imported refers to them.
+		refers := func(c cid.Cid, size int64) []byte {
+			return record(t, map[string]any{"$type": string(notes), "b": data.Blob{Ref: c, MIME: "text/plain", Size: size}.Value()})
+		}
+		four := dag.Sum(dag.Raw, []byte("four"))
+		export := file(madeRepo(t, alice, k.key(alice), aTime, map[string]car.Block{
+			string(notes) + "/a": block(refers(one, 3)), string(notes) + "/b": block(refers(four, 4)),
+		}))
+		if _, err := h.Import(ctx, alice, bytes.NewReader(export), repo.Import{Unverified: true}); err != nil {
+			t.Fatal(err)
+		}
+		upload(alice, "four", nil)
+		upload(alice, "three", nil)
+		upload(alice, "five", repo.ErrUnusedBlobs)
+		most = 0
+		upload(alice, "five", nil)
+	})
 }
 
 // A page of blobs is the same work whatever an account's records refer to: one blob from all

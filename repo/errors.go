@@ -8,6 +8,7 @@ import (
 	"github.com/pdskit/pdskit/internal/diskfull"
 	"github.com/pdskit/pdskit/internal/spool"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
 )
 
 // Errors that callers branch on with errors.Is, besides those of package storage.
@@ -23,6 +24,9 @@ var (
 	// ErrBlobNotFound: a record refers to a blob that was not uploaded, or the requested blob has
 	// no record that refers to it.
 	ErrBlobNotFound = errors.New("repo: blob not found")
+	// ErrUnusedBlobs: the account has as many blobs that no record refers to as it may have
+	// (Config.UnusedBlobs). It is a storage.ErrQuota.
+	ErrUnusedBlobs = fmt.Errorf("%w: too many blobs that no record refers to", storage.ErrQuota)
 	// ErrInvalidSwap: the repository or the record is not in the state that the
 	// caller named. The error is a *SwapError.
 	ErrInvalidSwap = errors.New("repo: invalid swap")

@@ -59,6 +59,10 @@ type Config struct {
 	// unused; 0 means no limit. UploadBlob fails with [storage.ErrQuota] if a new blob would exceed
 	// it.
 	BlobQuota func(ctx context.Context, did syntax.DID) (int64, error)
+	// UnusedBlobs, if not nil, returns the limit on the number of an account's blobs that no record
+	// refers to; 0 means no limit. UploadBlob fails with [ErrUnusedBlobs] if a new blob would exceed
+	// it. It needs a blob store that is a [storage.StagedBlobs].
+	UnusedBlobs func(ctx context.Context, did syntax.DID) (int, error)
 	// Imports bounds how many imports are processed at once. Imports that are still uploading do
 	// not count. 0 means 2.
 	Imports int
@@ -100,6 +104,7 @@ type Host struct {
 	wait       bool // exports wait for readers
 	hold       func(context.Context, int64) error
 	quota      func(context.Context, syntax.DID) (int64, error)
+	unused     func(context.Context, syntax.DID) (int, error)
 	locks      keyedLocks // of writers
 	turns      keyedLocks // see Turn
 	builds     builds
@@ -122,7 +127,7 @@ func NewHost(cfg Config) *Host {
 		panic(err)
 	}
 	h := &Host{
-		store: cfg.Store, signer: cfg.Signer, stale: cfg.Stale, now: cfg.Now, checkClock: cfg.CheckClock, hold: cfg.Hold, quota: cfg.BlobQuota,
+		store: cfg.Store, signer: cfg.Signer, stale: cfg.Stale, now: cfg.Now, checkClock: cfg.CheckClock, hold: cfg.Hold, quota: cfg.BlobQuota, unused: cfg.UnusedBlobs,
 		clock: rand.UintN(1024), indexes: newIndexSet(cfg.Indexes),
 	}
 	h.spool = spoolOf(&cfg)

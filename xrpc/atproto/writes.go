@@ -251,6 +251,11 @@ func (s *Service) uploadBlob(w http.ResponseWriter, r *xrpc.Request) error {
 	switch {
 	case errors.Is(err, storage.ErrTooLarge):
 		return &xrpc.Error{Status: http.StatusRequestEntityTooLarge, Name: "PayloadTooLarge", Message: "request entity too large"}
+	case errors.Is(err, repo.ErrUnusedBlobs):
+		return &xrpc.Error{
+			Status: http.StatusRequestEntityTooLarge, Name: "BlobQuotaExceeded",
+			Message: "The account has too many blobs that no record refers to. Import its repository before its blobs.",
+		}
 	case errors.Is(err, storage.ErrQuota):
 		return &xrpc.Error{Status: http.StatusRequestEntityTooLarge, Name: "BlobQuotaExceeded", Message: "The account has no more room for blobs"}
 	case err != nil:

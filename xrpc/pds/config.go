@@ -99,7 +99,8 @@ type Config struct {
 	SignAnyway bool
 
 	// BlobLimit bounds a blob, BlobQuota all blobs of an account, and ImportLimit an imported
-	// repository, in bytes. 0: 5 MiB, no quota, and 1 GiB. A negative ImportLimit refuses imports.
+	// repository, in bytes. 0: 5 MiB, no quota (but 32 GiB while the account is not active), and
+	// 1 GiB. A negative ImportLimit refuses imports.
 	BlobLimit, BlobQuota, ImportLimit int64
 	// BlobURL, if not nil, lets getBlob redirect to the place of the blobs: see [atproto.Service].
 	BlobURL func(ctx context.Context, did syntax.DID, blob cid.Cid) (string, error)

@@ -2,6 +2,7 @@ package pds
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -109,8 +110,8 @@ func New(cfg Config) (*Server, error) {
 	s.Accounts = account.Open(repo.Config{
 		Store: cfg.Store, Now: cfg.Now, CheckClock: s.checkClock, Hold: limit.Hold,
 		TempDir: cfg.Temp, Temp: cfg.TempFiles, WaitForReaders: cfg.WaitForReaders, CacheBytes: cfg.TreeCache, SpoolBytes: cfg.SpoolBytes,
-		BlobQuota: func(context.Context, syntax.DID) (int64, error) { return cfg.BlobQuota, nil },
-		Indexes:   append([]repo.Index{linkIndex()}, cfg.Indexes...),
+		BlobQuota: s.blobQuota, UnusedBlobs: s.unusedBlobs,
+		Indexes: append([]repo.Index{linkIndex()}, cfg.Indexes...),
 	}, box)
 	s.Host = s.Accounts.Host()
 	if err := s.openMail(box); err != nil {
@@ -203,8 +204,44 @@ func (s *Server) sendCode(ctx context.Context, a account.Account, code string) e
 // Moving reports whether an account is being migrated to or from this server, so that it may upload
 // all its blobs: see [rate.Config].
 func (s *Server) Moving(ctx context.Context, did string) bool {
-	a, err := s.Accounts.ByDID(ctx, syntax.DID(did))
-	return err == nil && a.Status() == account.Deactivated
+	moves, err := s.moves(ctx, syntax.DID(did))
+	return err == nil && moves
+}
+
+// Bounds of accounts that are not active. An active account may upload a thousand blobs a day. One
+// that moves may upload many more, and anybody can make one that only seems to: its repository is
+// imported first, so what no record refers to is not part of a move.
+const (
+	movingQuota  = 32 << 30 // bytes, where there is no quota
+	movingUnused = 1000
+)
+
+// moves is Moving, with what went wrong.
+func (s *Server) moves(ctx context.Context, did syntax.DID) (bool, error) {
+	a, err := s.Accounts.ByDID(ctx, did)
+	if errors.Is(err, account.ErrNotFound) {
+		return false, nil
+	}
+	return a.Status() == account.Deactivated, err
+}
+
+// blobQuota is that of the configuration, or of an account that is not active.
+func (s *Server) blobQuota(ctx context.Context, did syntax.DID) (int64, error) {
+	if s.cfg.BlobQuota > 0 {
+		return s.cfg.BlobQuota, nil
+	}
+	if moves, err := s.moves(ctx, did); err != nil || !moves {
+		return 0, err
+	}
+	return movingQuota, nil
+}
+
+// unusedBlobs bounds the uploads of an account that is not active.
+func (s *Server) unusedBlobs(ctx context.Context, did syntax.DID) (int, error) {
+	if moves, err := s.moves(ctx, did); err != nil || !moves {
+		return 0, err
+	}
+	return movingUnused, nil
 }
 
 // openMethods registers the methods.

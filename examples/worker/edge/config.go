@@ -48,7 +48,8 @@ type Config struct {
 	// Relays are asked to read the server. PDS_CRAWLERS; "off": none are.
 	Relays []string
 	// BlobLimit and BlobQuota bound a blob and all of an account, in bytes. PDS_BLOB_UPLOAD_LIMIT,
-	// default 100 MB; PDS_BLOB_ACCOUNT_QUOTA, default 0: none.
+	// default 100 MB; PDS_BLOB_ACCOUNT_QUOTA, default 0: none (32 GiB for an account that is not
+	// active).
 	BlobLimit, BlobQuota int64
 	// InviteRequired: a new account needs an invite code. PDS_INVITE_REQUIRED, default true.
 	InviteRequired bool

@@ -117,7 +117,7 @@ type Config struct {
 	// default 5 MiB, as in the official server.
 	BlobLimit int64
 	// BlobQuota is how many bytes of blobs an account may have. PDS_BLOB_ACCOUNT_QUOTA, default 0:
-	// no limit.
+	// no limit, but 32 GiB for an account that is not active.
 	BlobQuota int64
 	// AcceptImports allows importRepo, of at most ImportLimit bytes (0: 1 GiB).
 	// PDS_ACCEPTING_REPO_IMPORTS, default true; PDS_MAX_REPO_IMPORT_SIZE.
