@@ -175,6 +175,9 @@ type Kept struct {
 	Apps bool
 	// Session is the name of one session to keep. Empty means none.
 	Session string
+	// Traces: sessions that end are kept as void, so that it is known of each that it ended now and
+	// not before.
+	Traces bool
 }
 
 // Raise raises the account's counter in a step of Update: sessions, tokens and app passwords that

@@ -26,6 +26,13 @@ func (s *Store) Reserve(ctx context.Context, a Account) (*Reservation, error) {
 	if a.Created.IsZero() {
 		a.Created = s.present()
 	}
+	inviterDown := false
+	if a.Invite != "" {
+		var err error
+		if inviterDown, err = s.inviterDown(ctx, a.Invite); err != nil {
+			return nil, err
+		}
+	}
 	n := note{Keys: a.indexKeys(), Invite: a.Invite, Makes: true}
 	var claims []claim
 	for _, key := range n.Keys {
@@ -36,8 +43,11 @@ func (s *Store) Reserve(ctx context.Context, a Account) (*Reservation, error) {
 		claims = append(claims, c)
 	}
 	op, err := s.begin(ctx, a.DID, claims, n, func(tx storage.KVTx) error {
-		if a.Invite == "" {
+		switch {
+		case a.Invite == "":
 			return nil
+		case inviterDown:
+			return ErrInvite
 		}
 		return useInvite(ctx, tx, a.Invite, a.DID, s.now())
 	})

@@ -197,12 +197,36 @@ func (s *Store) CreateInvites(ctx context.Context, hostname, account, by string,
 	return codes, err
 }
 
-// CheckInvite returns ErrInvite if a code cannot be used.
+// CheckInvite returns ErrInvite if a code cannot be used. The codes of an account cannot be used while
+// it is taken down, so that its owner neither brings others in nor comes back by one.
 func (s *Store) CheckInvite(ctx context.Context, code string) error {
-	return s.store.KV.Read(ctx, func(r storage.KVReader) error {
+	err := s.store.KV.Read(ctx, func(r storage.KVReader) error {
 		_, err := usable(ctx, r, code)
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	if down, err := s.inviterDown(ctx, code); err != nil || !down {
+		return err
+	}
+	return ErrInvite
+}
+
+// inviterDown reports whether a code, if there is such a code, is that of an account that is taken
+// down.
+func (s *Store) inviterDown(ctx context.Context, code string) (bool, error) {
+	inv, err := s.Invite(ctx, code)
+	if err == nil && strings.HasPrefix(inv.Account, "did:") {
+		var owner Account
+		if owner, err = s.ByDID(ctx, syntax.DID(inv.Account)); err == nil {
+			return owner.Status() == TakenDown, nil
+		}
+	}
+	if errors.Is(err, ErrNoInvite) || errors.Is(err, ErrNotFound) {
+		err = nil
+	}
+	return false, err
 }
 
 // useInvite counts a use of a code.

@@ -1,12 +1,15 @@
 package account
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
 )
 
@@ -83,6 +86,48 @@ func TestInvitesInOrder(t *testing.T) {
 			}
 		}
 	}
+}
+
+// The codes of an account are no good while it is taken down, as those of a spammer who made many.
+func TestInvitesOfAnAccountThatIsTakenDown(t *testing.T) {
+	s, _ := newStore(t)
+	ctx := t.Context()
+	list, err := s.CreateInvites(ctx, "pds.example.com", owner, "admin", 2, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := crypto.GenerateKey(crypto.K256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	come := func(name, code string, want error) {
+		t.Helper()
+		if err := s.CheckInvite(ctx, code); !errors.Is(err, want) {
+			t.Errorf("%s asks: %v, want %v", name, err, want)
+		}
+		a := Account{DID: syntax.DID("did:web:" + name), Handle: syntax.Handle(name), Invite: code}
+		if _, err := s.Create(ctx, a, key, repo.Batch{}); !errors.Is(err, want) {
+			t.Errorf("%s comes: %v, want %v", name, err, want)
+		}
+	}
+	down := func(ref string) {
+		t.Helper()
+		if err := s.TakeDown(ctx, owner, Takedown{Applied: ref != "", Ref: ref}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	down("x")
+	come("one.example.com", list[0], ErrInvite)
+	if n := pendingOperations(t, s); n != 0 {
+		t.Errorf("%d operations are pending", n)
+	}
+	down("")
+	come("two.example.com", list[0], nil)
+	if err := s.Delete(ctx, Trusted(owner)); err != nil {
+		t.Fatal(err)
+	}
+	come("three.example.com", list[1], nil)
+	sound(t, s)
 }
 
 func compare(a, b string) int {

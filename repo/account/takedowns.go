@@ -44,7 +44,7 @@ func (s *Store) TakeDown(ctx context.Context, did syntax.DID, t Takedown) error 
 		},
 		also: func(a *Account, step *repo.Step) error {
 			if t.Applied && !was {
-				if err := s.Raise(ctx, a, step, Kept{AppPasswords: true}); err != nil {
+				if err := s.Raise(ctx, a, step, Kept{AppPasswords: true, Traces: true}); err != nil {
 					return err
 				}
 				a.TakedownCredentials = a.Credentials

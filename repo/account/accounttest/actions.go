@@ -32,7 +32,7 @@ func init() {
 				want = account.ErrHandleTaken
 			case h.byEmail(a.Email) != nil && h.byEmail(a.Email).did != did:
 				want = account.ErrEmailTaken
-			case inv != nil && (inv.disabled || len(inv.uses) >= inv.room):
+			case inv != nil && (inv.disabled || len(inv.uses) >= inv.room || h.inviterDown(inv)):
 				want = account.ErrInvite
 			case p != nil:
 				want = repo.ErrRepoExists
@@ -93,7 +93,7 @@ func init() {
 				return err
 			})
 			if h.expect(err, want) {
-				h.raise(p, false, nil)
+				h.raise(p, false, nil, false)
 				p.forget(purposes...)
 			}
 		},
@@ -105,7 +105,7 @@ func init() {
 			}
 			err := h.do("reset", did, func() error { return h.credentials.ResetPassword(h.ctx, strings.ToLower(t.text), password) })
 			if h.expect(err, want) {
-				h.raise(p, false, nil)
+				h.raise(p, false, nil, false)
 				p.forget(purposes...)
 			}
 		},
@@ -156,7 +156,9 @@ func init() {
 			err := h.do("revoke", did, func() error { return h.credentials.RevokeAppPassword(h.ctx, who, name) })
 			if h.expect(err, want) {
 				for _, x := range h.given {
-					x.ended = x.ended || x.person == p && x.app != nil && x.app == p.apps[name]
+					if x.person == p && x.app != nil && x.app == p.apps[name] {
+						x.ended, x.trace = true, false
+					}
 				}
 				delete(p.apps, name)
 			}
@@ -202,14 +204,14 @@ func init() {
 			id, _ := some(h, x.chain)
 			err := h.do("logout", x.person.did, func() error { return h.credentials.EndSession(h.ctx, x.person.did, id) })
 			if h.expect(err, nil) {
-				x.ended = true
+				x.ended, x.trace = true, false
 			}
 		},
 		"logout everywhere": func(h *history, did syntax.DID, p *person) {
 			who, x, want := h.by(p)
 			err := h.do("logout everywhere", did, func() error { return h.credentials.EndSessions(h.ctx, who) })
 			if h.expect(err, want) {
-				h.raise(p, true, x)
+				h.raise(p, true, x, false)
 			}
 		},
 		"deactivate": func(h *history, did syntax.DID, p *person) {
@@ -221,7 +223,7 @@ func init() {
 			err := h.do("deactivate", did, func() error { return h.accounts.Deactivate(h.ctx, who, after) })
 			if h.expect(err, want) {
 				p.deactivated, p.deleteAfter = true, after
-				h.raise(p, true, x)
+				h.raise(p, true, x, false)
 			}
 		},
 		"activate": func(h *history, did syntax.DID, p *person) {
@@ -238,7 +240,7 @@ func init() {
 			})
 			if h.expect(err, nil) {
 				if down && !p.down {
-					h.raise(p, true, nil)
+					h.raise(p, true, nil, true)
 					p.downCounter = p.counter
 				}
 				p.down = down

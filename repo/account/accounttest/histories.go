@@ -100,6 +100,7 @@ type session struct {
 	chain   []string    // refresh tokens; the last one is good
 	used    []time.Time // when each but the last was exchanged
 	ended   bool
+	trace   bool // a takedown has ended it: it is kept, void
 	caller  account.Caller
 }
 
@@ -158,16 +159,19 @@ func (h *history) expect(err, want error) bool {
 }
 
 // raise models the raising of a counter.
-func (h *history) raise(p *person, apps bool, kept *session) {
+func (h *history) raise(p *person, apps bool, kept *session, traces bool) {
 	p.counter++
 	for _, x := range h.given {
-		if x.person != p || x.ended {
+		if x.person != p {
 			continue
 		}
-		if x == kept && x.counter == p.counter-1 {
+		x.trace = false
+		switch {
+		case x.ended:
+		case x == kept && x.counter == p.counter-1:
 			x.counter = p.counter
-		} else {
-			x.ended = true
+		default:
+			x.ended, x.trace = true, traces
 		}
 	}
 	if !apps {
@@ -175,21 +179,20 @@ func (h *history) raise(p *person, apps bool, kept *session) {
 	}
 }
 
-// over is the error for a token that is not good any more, which was made under a value of the
-// counter.
-func (p *person) over(made int64) error {
-	if p.down && p.downCounter == p.counter && made == p.counter-1 {
-		return account.ErrTakenDown
-	}
-	return account.ErrTokenRevoked
+// inviterDown reports whether a code is that of an account that is taken down.
+func (h *history) inviterDown(inv *invite) bool {
+	p := h.people[syntax.DID(inv.owner)]
+	return p != nil && p.down
 }
 
 // good is the error with which the caller of a session is let in.
 func (x *session) good() error {
 	p := x.person
 	switch {
+	case x.trace && p.down && p.downCounter == p.counter:
+		return account.ErrTakenDown
 	case x.ended:
-		return p.over(x.made)
+		return account.ErrTokenRevoked
 	case p.down:
 		return account.ErrTakenDown
 	}
@@ -257,7 +260,7 @@ func (h *history) refresh(x *session) {
 	case h.people[p.did].down:
 		want = account.ErrTakenDown
 	case gone, x.ended:
-		want = account.ErrTokenRevoked
+		want, x.trace = account.ErrTokenRevoked, false
 	case i == len(x.chain)-1:
 	case !h.clock.now().Before(x.used[i].Add(2 * time.Hour)):
 		want, stolen = account.ErrTokenRevoked, true

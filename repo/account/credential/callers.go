@@ -29,25 +29,24 @@ type Token struct {
 // has the token's value.
 func (s *Store) Caller(t Token) account.Caller {
 	return account.NewCaller(t.DID, t.Session, func(ctx context.Context, r storage.KVReader, a account.Account) ([]storage.KVCheck, error) {
-		good := t.Credentials == a.Credentials
+		under, good := t.Credentials, t.Credentials == a.Credentials
 		var checks []storage.KVCheck
 		if t.Session != "" {
 			// The session says under which value it is now: it may have been kept by a change that
 			// ended the others.
 			x, text, err := s.term(ctx, r, t.Session)
 			switch {
-			case errors.Is(err, storage.ErrNotFound):
-				good = false
+			case errors.Is(err, storage.ErrNotFound), err == nil && !s.now().Before(x.expires):
+				return nil, account.ErrTokenRevoked // whatever has become of the account since
 			case err != nil:
 				return nil, err
-			default:
-				good = x.credentials == a.Credentials && s.now().Before(x.expires)
-				checks = []storage.KVCheck{{Key: sessionPrefix + t.Session, Value: text}}
 			}
+			under, good = x.credentials, x.credentials == a.Credentials
+			checks = []storage.KVCheck{{Key: sessionPrefix + t.Session, Value: text}}
 		}
 		switch {
 		case !good:
-			return nil, a.Ended(t.Credentials)
+			return nil, a.Ended(under)
 		case a.TakedownRef != "" && !t.TakenDown:
 			return nil, account.ErrTakenDown
 		}
@@ -56,13 +55,17 @@ func (s *Store) Caller(t Token) account.Caller {
 }
 
 // raised carries over what is kept when a counter is raised, and deletes the other sessions and
-// app passwords.
+// app passwords. Sessions of which a trace is kept stay as they are, which is void: they expire, or
+// are deleted when the counter is raised again.
 func raised(ctx context.Context, a account.Account, step *repo.Step, keep account.Kept) error {
 	for x, err := range storedjson.Documents[chain](ctx, step, sessionPrefix) {
 		if err != nil {
 			return err
 		}
 		write := storage.KVWrite{Key: x.Key}
+		if keep.Traces && x.Value.Credentials == a.Credentials-1 {
+			continue
+		}
 		kept := keep.Session != "" && x.Key == sessionPrefix+keep.Session || keep.Apps && x.Value.AppPassword != ""
 		if kept && x.Value.Credentials == a.Credentials-1 {
 			step.Expect(x.Key, x.Text)

@@ -319,6 +319,45 @@ func TestCredentialsVoid(t *testing.T) {
 	}
 }
 
+// A takedown does not bring back what ended before it: the owner may have signed a thief out. Those
+// whose sessions it ended itself are told so, and of nothing is more left when it is lifted.
+func TestTakedownOfEndedSessions(t *testing.T) {
+	ctx := t.Context()
+	w := newTown(t)
+	x, out := w.session(w.prove(password))
+	_, ended := w.session(w.prove(password))
+	_, open := w.session(w.prove(password))
+	w.ok(w.EndSession(ctx, owner, x.ID))
+	w.ok(w.EndOpenSession(ctx, account.Trusted(owner), ended.Session))
+	down := func(ref string) {
+		t.Helper()
+		w.ok(w.accounts.TakeDown(ctx, owner, account.Takedown{Applied: ref != "", Ref: ref}))
+	}
+	want := func(when string, want error) {
+		t.Helper()
+		if _, err := w.accounts.Authenticate(ctx, open); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", when, err, want)
+		}
+		for _, who := range []account.Caller{out, ended} {
+			if _, err := w.accounts.Authenticate(ctx, who); !errors.Is(err, account.ErrTokenRevoked) {
+				t.Errorf("%s, signed out before: %v", when, err)
+			}
+		}
+		if list, err := w.Sessions(ctx, account.Trusted(owner)); len(list) > 0 || err != nil {
+			t.Errorf("%s: %v %v", when, list, err)
+		}
+	}
+	down("x")
+	want("taken down", account.ErrTakenDown)
+	down("")
+	want("back", account.ErrTokenRevoked)
+	down("y")
+	want("down again", account.ErrTokenRevoked)
+	if n, _, err := w.Counts(ctx, owner); n != 0 || err != nil {
+		t.Errorf("%d sessions are kept, %v", n, err)
+	}
+}
+
 // Twenty logins that have shown the old password when it is reset get nothing that lasts.
 func TestLoginsDuringReset(t *testing.T) {
 	w := newTown(t)
