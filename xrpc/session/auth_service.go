@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -25,7 +26,7 @@ func (s *Sessions) openServiceAuth() {
 	keys := &serviceauth.DocumentKeys{Resolver: s.resolver, Now: s.now}
 	s.services = &serviceauth.Verifier{Audience: audience, Keys: freshKeys{keys}, Replays: s.replays("services"), Now: s.now}
 	// A service that fails to upload tries again with the token it has. No harm is done by that.
-	s.uploaders = &serviceauth.Verifier{Audience: audience, Keys: keys, Now: s.now}
+	s.uploaders = &serviceauth.Verifier{Audience: audience, Keys: ownKeys{s.accounts}, Now: s.now}
 	s.moderators = &serviceauth.Verifier{
 		Audience: audience, Keys: keys, Replays: s.replays("moderators"), Now: s.now,
 		KeyIDs: []string{identity.SigningKeyID, "atproto_label"},
@@ -40,6 +41,22 @@ type freshKeys struct{ *serviceauth.DocumentKeys }
 
 func (k freshKeys) Key(ctx context.Context, did syntax.DID, fragment string, _ bool) (*crypto.PublicKey, error) {
 	return k.DocumentKeys.Key(ctx, did, fragment, true)
+}
+
+// ownKeys are the keys that accounts of this server have at present. Tokens of an account are signed
+// here, so they are held against the key that signs them: a document may be believed for an hour, or
+// longer while it cannot be had, and would have a key accepted that was replaced since.
+type ownKeys struct{ accounts *account.Store }
+
+func (k ownKeys) Key(ctx context.Context, did syntax.DID, _ string, _ bool) (*crypto.PublicKey, error) {
+	signer, err := k.accounts.Signer(ctx, did)
+	switch {
+	case errors.Is(err, account.ErrNotFound):
+		return nil, err
+	case err != nil: // the token may be a good one
+		return nil, fmt.Errorf("%w: %w", identity.ErrUnavailable, err)
+	}
+	return signer.PublicKey(), nil
 }
 
 // replays remembers the tokens that were used by a kind of callers.
@@ -116,8 +133,8 @@ func (s *Sessions) UserOrModerator(down TakenDown, also auth.Permission) xrpc.Au
 }
 
 // Uploader returns an authenticator that demands an access token, or a service token signed with
-// the key of an account of this server. A service that processes videos uploads them with such a
-// token.
+// the present key of an account of this server. A service that processes videos uploads them with
+// such a token.
 func (s *Sessions) Uploader() xrpc.Authenticator {
 	user := s.User(RefuseTakenDown)
 	upload, _ := auth.ParseScopes("blob:*/*")

@@ -72,7 +72,10 @@ type Config struct {
 	Resolver Resolver
 	// AdminPassword is the password of the user "admin". Empty: there is no administrator.
 	AdminPassword string
-	// Moderator is the DID of the moderation service. Empty: there is none.
+	// Moderator is the DID of the moderation service. Empty: there is none. After that service has
+	// changed its key, tokens signed with the old key are accepted as long as the Resolver keeps
+	// its document: for an hour, or for a day while it cannot be fetched, unless
+	// com.atproto.identity.refreshIdentity is called for it.
 	Moderator syntax.DID
 	// OAuth, if not nil, verifies the OAuth sessions of the accounts. Nil: their tokens are
 	// refused.

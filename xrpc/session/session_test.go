@@ -505,6 +505,20 @@ func TestUploader(t *testing.T) {
 			t.Errorf("a token %s", what)
 		}
 	}
+	// The key counts that the account has now, whatever a document says that was fetched before.
+	old := signer
+	if err := b.Accounts.RotateKey(t.Context(), account.Trusted(alice.DID), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := upload(string(alice.DID), method); !errors.Is(err, &xrpc.Error{Name: "BadJwtSignature"}) {
+		t.Errorf("the key before: %v", err)
+	}
+	if signer, err = b.Accounts.Signer(t.Context(), alice.DID); err != nil || signer.PublicKey().Equal(old.PublicKey()) {
+		t.Fatalf("the key is the same, %v", err)
+	}
+	if err := upload(string(alice.DID), method); err != nil {
+		t.Errorf("the new key: %v", err)
+	}
 	b.TakeDown(alice.DID, true)
 	if err := upload(string(alice.DID), method); !errors.Is(err, &xrpc.Error{Name: "AccountTakedown"}) {
 		t.Error(err)
