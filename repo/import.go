@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -212,10 +213,34 @@ func (h *Host) Import(ctx context.Context, did syntax.DID, r io.Reader, in Impor
 		if err == nil {
 			res.Legacy = v.legacy
 		}
-		if err == nil || !errors.Is(err, storage.ErrConflict) || len(in.Checks) > 0 || try == maxRetries {
+		if !errors.Is(err, storage.ErrConflict) || try == maxRetries || !h.stillSo(ctx, did, in.Checks) {
 			return res, roomError(err)
 		}
 	}
+}
+
+// stillSo reports whether checks of an account hold. After a conflict it tells whether it was they
+// that failed: then there is no use in another attempt.
+func (h *Host) stillSo(ctx context.Context, did syntax.DID, checks []storage.KVCheck) bool {
+	if len(checks) == 0 {
+		return true
+	}
+	so := true
+	err := h.View(ctx, did, func(r storage.Reader) error {
+		for _, c := range checks {
+			v, err := r.Get(ctx, c.Key)
+			switch {
+			case errors.Is(err, storage.ErrNotFound):
+				so = so && c.Value == nil
+			case err != nil:
+				return err
+			default:
+				so = so && c.Value != nil && bytes.Equal(v, c.Value)
+			}
+		}
+		return nil
+	})
+	return so && err == nil
 }
 
 // verification is the first reading of a file, which finds all faults.

@@ -54,6 +54,56 @@ func TestSweepBesideAnotherProcess(t *testing.T) {
 	}
 }
 
+// An import with conditions of its own is not refused because of a sweep: it looks again. It is
+// refused when a condition does not hold.
+func TestImportWithChecksBesideASweep(t *testing.T) {
+	k := &keys{}
+	store, writing := memoryStore(), &stopped{}
+	writing.Blobs = store.Blobs
+	s := store
+	s.Blobs = writing
+	writer := repo.NewHost(repo.Config{Store: s, Signer: k.signer})
+	sweeper := repo.NewHost(repo.Config{Store: store, Signer: k.signer})
+	create(t, writer, alice)
+	info, err := writer.UploadBlob(ctx, alice, "text/plain", strings.NewReader("hello"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := record(t, map[string]any{"$type": string(notes), "b": data.Blob{Ref: info.CID, MIME: "text/plain", Size: 5}.Value()})
+	apply(t, writer, alice, map[string]string{}, one(repo.Create, "first", rec, nil))
+	apply(t, writer, alice, map[string]string{}, one(repo.Delete, "first", nil, nil))
+	if _, err := writer.Step(ctx, alice, func(s *repo.Step) error { s.Set("mine", []byte("1"), time.Time{}); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	export := file(madeRepo(t, alice, k.key(alice), aTime, map[string]car.Block{string(notes) + "/second": block(rec)}))
+	for _, c := range []struct {
+		checks []storage.KVCheck
+		want   error
+	}{
+		{[]storage.KVCheck{{Key: "mine", Value: []byte("2")}}, storage.ErrConflict},
+		{[]storage.KVCheck{{Key: "mine"}}, storage.ErrConflict},
+		{[]storage.KVCheck{{Key: "other", Value: []byte{}}}, storage.ErrConflict},
+		{[]storage.KVCheck{{Key: "mine", Value: []byte("1")}, {Key: "other"}}, nil},
+	} {
+		writing.stat = func() {
+			if n, err := sweeper.SweepBlobs(ctx, alice, time.Now().Add(time.Hour)); n != 1 || err != nil {
+				t.Errorf("the sweep deleted %d blobs, %v", n, err)
+			}
+		}
+		if _, err := writer.Import(ctx, alice, bytes.NewReader(export), repo.Import{Unverified: true, Checks: c.checks}); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.checks, err, c.want)
+		}
+		if _, err := writer.UploadBlob(ctx, alice, "text/plain", strings.NewReader("hello"), 0); err != nil {
+			t.Fatal(err)
+		}
+		if c.want != nil {
+			if err := store.Blobs.Promote(ctx, alice, info.CID); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 func sweepBeside(t *testing.T, imports, sweepStops bool) {
 	k := &keys{}
 	store, writing, sweeping := memoryStore(), &stopped{}, &stopped{}
