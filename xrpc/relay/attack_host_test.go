@@ -204,6 +204,27 @@ func TestListedStrangers(t *testing.T) {
 	})
 }
 
+// TestHostOfEndlessAccounts: a host may make up accounts of its own, such as did:web names below its
+// own. Beyond those that it may have, the relay looks them up slowly.
+func TestHostOfEndlessAccounts(t *testing.T) {
+	inWorld(t, func(w *world) {
+		h := w.host("pds.example")
+		r := w.relay("", func(r *relay.Relay) { r.Limits.Accounts = 1 })
+		for i := range 3000 {
+			a := newAccount(t, syntax.DID(fmt.Sprintf("did:web:a%d.pds.example", i)), h.name)
+			w.dir.set(a)
+			h.say(&commit.Account{DID: a.did, Active: true, Time: time.Now()})
+		}
+		r.follow(h)
+		w.pass(10 * time.Second)
+		w.dir.mu.Lock()
+		defer w.dir.mu.Unlock()
+		if n := w.dir.asked; n < 1100 || n > 1500 { // one that is active, and 1010 that are throttled
+			t.Errorf("the directory was asked %d times", n)
+		}
+	})
+}
+
 // TestCrawlIsNoHammer: requests for the crawl of a host that is down do not make the relay connect to
 // it each time.
 func TestCrawlIsNoHammer(t *testing.T) {

@@ -97,7 +97,6 @@ func (h *host) compareAll(ctx context.Context) error {
 			if err != nil || w.host != h.name {
 				continue
 			}
-			h.refund()
 			c.to.identity = w
 			if o, ok := h.enrol(ctx, c); !ok {
 				if o.hold != nil {
@@ -105,6 +104,7 @@ func (h *host) compareAll(ctx context.Context) error {
 				}
 				continue
 			}
+			h.refund()
 		}
 		c.to.state.Desync = !c.to.state.Throttled
 		if err := c.apply(ctx); changed(err) {

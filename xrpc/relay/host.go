@@ -289,7 +289,8 @@ func (h *host) admit(ctx context.Context, did syntax.DID, it *item) error {
 }
 
 // Limits on how often a host can make the relay fetch documents again, or fetch those of accounts
-// that are not known to be its own. Documents of accounts that prove to be the host's do not count.
+// that are not known to be its own. Documents of accounts that prove to be the host's do not count,
+// if the host has room for the account: a host can make up any number of did:web accounts.
 const (
 	refreshRate  = 5
 	refreshBurst = 200

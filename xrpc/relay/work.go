@@ -267,9 +267,6 @@ func (h *host) checkSender(ctx context.Context, c *change, it *item, m commit.Me
 		return outcome{hold: ctx.Err()}, false
 	}
 	w, err := r.resolve(ctx, a.did, a.identity)
-	if err == nil && stranger && w.host == h.name {
-		h.refund()
-	}
 	if errors.Is(err, identity.ErrNotFound) && c.hasWaited { // it may be new there
 		if anew, fresh, e := r.resolveAnew(ctx, a.did, nil); fresh {
 			w, err = anew, e
@@ -314,7 +311,11 @@ func (h *host) checkSender(ctx context.Context, c *change, it *item, m commit.Me
 		return dropped(RuleHost), false
 	}
 	if a.state.Host != h.name || a.state.Unlisted {
-		return h.enrol(ctx, c)
+		o, ok := h.enrol(ctx, c)
+		if ok && stranger {
+			h.refund()
+		}
+		return o, ok
 	}
 	return outcome{}, true
 }
