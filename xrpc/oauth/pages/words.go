@@ -191,6 +191,9 @@ func (w Words) include(ctx context.Context, lang site.Language, s auth.Scope) Pe
 	for _, x := range scopes[:min(len(scopes), maxInSet)] {
 		p.Details = append(p.Details, w.describe(ctx, lang, x).String())
 	}
+	if n := len(scopes) - maxInSet; n > 0 { // who grants them knows that there are some
+		p.Details = append(p.Details, lang.Message("may.set.more", "n", n))
+	}
 	if named, ok := w.Sets.(provider.SetWords); ok {
 		title, about, err := named.Words(ctx, s, w.Languages)
 		if err == nil {

@@ -3,6 +3,7 @@ package pages_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -65,6 +66,30 @@ func TestWords(t *testing.T) {
 	}
 	if list := of("da", "de-AT"); !strings.HasPrefix(list[2], "“Kalender” – tun, was die Berechtigungsgruppe") {
 		t.Errorf("%q", list)
+	}
+}
+
+// large is a permission set of so many permissions.
+type large int
+
+func (n large) Expand(context.Context, auth.Scope) (list []auth.Scope, err error) {
+	for i := range int(n) {
+		s, err := auth.ParseScope(fmt.Sprintf("repo:com.example.cal.kind%d", i))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+// A permission set does not hide what it grants behind a long list: what is not listed is counted.
+func TestLongPermissionSets(t *testing.T) {
+	for n, last := range map[int]string{50: "com.example.cal.kind49", 51: "and 1 more permissions", 1050: "and 1000 more permissions"} {
+		list := (pages.Words{Sets: large(n)}).Of(t.Context(), scopes(t, "atproto include:com.example.cal.auth"))
+		if len(list) != 1 || len(list[0].Details) != min(n, 51) || !strings.HasSuffix(list[0].Details[min(n, 51)-1], last) {
+			t.Errorf("%d permissions: %+v", n, list)
+		}
 	}
 }
 
