@@ -48,7 +48,7 @@ func (s *Site) Caller(b Browser, did syntax.DID, as As) account.Caller {
 			return nil, account.ErrTokenRevoked
 		case a.Status() == account.TakenDown:
 			return nil, account.ErrTakenDown
-		case as.Fresh != 0 && s.now().Sub(x.At) > as.Fresh:
+		case as.Fresh != 0 && !x.shown(id).Within(as.Fresh, s.now()):
 			return nil, ErrStale
 		}
 		return []storage.KVCheck{{Key: devicePrefix + id, Value: doc}}, nil

@@ -54,6 +54,16 @@ type SignIn struct {
 	Seen time.Time
 }
 
+// maxSkew is how far the clocks of nodes may differ.
+const maxSkew = time.Minute
+
+// Within reports whether the account's owner proved to be it at most d ago. A sign-in from the future
+// was noted by a clock that was ahead: nobody knows how old it is, so it is none.
+func (x SignIn) Within(d time.Duration, now time.Time) bool {
+	age := now.Sub(x.At)
+	return age <= d && age >= -maxSkew
+}
+
 // SignedIn is an account that is signed in in a browser.
 type SignedIn struct {
 	Account account.Account

@@ -2,6 +2,7 @@ package site
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http/httptest"
 	"testing"
@@ -65,5 +66,50 @@ func TestSignInsAreBounded(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// A sign-in that a clock noted that was ahead is good, but nobody knows how long ago it was: what
+// asks for a fresh one asks for another one.
+func TestSignInFromTheFuture(t *testing.T) {
+	cfg := testConfig()
+	now := time.Now().Truncate(time.Second)
+	cfg.Now = func() time.Time { return now }
+	s := New(cfg)
+	key, err := crypto.GenerateKey(crypto.K256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const did = "did:web:alice.example.com"
+	a := account.Account{DID: did, Handle: "alice.example.com"}
+	if _, err := s.accounts.Create(t.Context(), a, key, repo.Batch{}); err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	c := s.Begin(shared, w, httptest.NewRequest("POST", "https://pds.example.com/x", nil), "")
+	if err := c.Know(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Enter(c, credential.Proof{Account: a, At: now}, Stay{}); err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest("GET", "https://pds.example.com/x", nil)
+	cookies := w.Result().Cookies()
+	r.AddCookie(cookies[len(cookies)-1])
+	b, err := s.Browser(httptest.NewRecorder(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signedIn := now
+	for after, want := range map[time.Duration]error{
+		0: nil, 10 * time.Minute: nil, 10*time.Minute + time.Second: ErrStale, -time.Minute: nil, -time.Minute - time.Second: ErrStale, -time.Hour: ErrStale,
+	} {
+		now = signedIn.Add(after)
+		if _, err := s.accounts.Authenticate(t.Context(), s.Caller(b, did, As{Fresh: 10 * time.Minute})); !errors.Is(err, want) {
+			t.Errorf("%s later: %v, want %v", after, err, want)
+		}
+		if _, err := s.accounts.Authenticate(t.Context(), s.Caller(b, did, As{})); err != nil {
+			t.Errorf("%s later, not fresh: %v", after, err)
+		}
 	}
 }

@@ -197,7 +197,7 @@ func (p *Pages) handler(x page) site.Handler {
 			as.Fresh = FreshFor
 		}
 		y := &call{Call: c, page: x, account: a, in: in, who: p.site.Caller(c.Browser, did, as)}
-		if x.fresh && p.site.Now().Sub(in.At) > FreshFor {
+		if x.fresh && !in.Within(FreshFor, p.site.Now()) {
 			err = site.ErrStale
 		} else {
 			err = fn(y)
