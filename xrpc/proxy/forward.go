@@ -46,11 +46,12 @@ func (p *Proxy) Forward(w http.ResponseWriter, r *xrpc.Request, c Call) error {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	wait := newClock(or(p.HeaderTimeout, 10*time.Second), cancel)
+	stranger := c.To.URL == ""
+	wait := newClock(or(p.HeaderTimeout, 10*time.Second), stranger, cancel)
 	defer wait.end()
 	var body io.ReadCloser = http.NoBody
 	if r.Method == http.MethodPost && r.ContentLength != 0 {
-		body = &upload{r.Body, wait}
+		body = &upload{ReadCloser: r.Body, clock: wait}
 	}
 	out, err := http.NewRequestWithContext(ctx, r.Method, url.String(), body)
 	if err != nil {
@@ -80,7 +81,7 @@ func (p *Proxy) Forward(w http.ResponseWriter, r *xrpc.Request, c Call) error {
 	if err != nil {
 		return failure(r, err)
 	}
-	stall := newClock(or(p.BodyTimeout, 30*time.Second), cancel)
+	stall := newClock(or(p.BodyTimeout, 30*time.Second), stranger, cancel)
 	defer stall.end()
 	res.Body = &download{res.Body, stall}
 	defer func() { res.Body.Close() }() // which may be another one by then

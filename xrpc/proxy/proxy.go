@@ -54,7 +54,8 @@ type Proxy struct {
 	HTTP        *http.Client
 	Development bool
 	// HeaderTimeout is how long a service may take to respond, and BodyTimeout how long a body may
-	// stall. 0: 10 seconds, and 30.
+	// stall. 0: 10 seconds, and 30. A service that is not Known has these times in all, plus a
+	// second for each KiB, so it cannot keep a request by sending a byte now and then.
 	HeaderTimeout, BodyTimeout time.Duration
 	// Now is the clock, for the times in service tokens. Nil: time.Now.
 	Now func() time.Time

@@ -524,6 +524,46 @@ func TestSlowUpload(t *testing.T) {
 	check(t, "answer", got, answer{200, "", "5"})
 }
 
+// A service that a stranger has named cannot keep a request by a byte now and then. One that the
+// operator has named may, and whoever moves bytes may take long.
+func TestTricklingServices(t *testing.T) {
+	const pause, times = 40 * time.Millisecond, 12
+	send := func(size int) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			for range times {
+				if _, err := w.Write(make([]byte, size)); err != nil || http.NewResponseController(w).Flush() != nil {
+					return
+				}
+				time.Sleep(pause)
+			}
+		}
+	}
+	for what, tc := range map[string]struct {
+		upstream     http.HandlerFunc
+		known, whole bool
+	}{
+		"a stranger trickles":     {send(1), false, false},
+		"the operator's trickles": {send(1), true, true},
+		"a stranger sends":        {send(4 << 10), false, true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			s := newSetup(t, tc.upstream, func(p *proxy.Proxy) {
+				p.HeaderTimeout, p.BodyTimeout = 5*pause, 5*pause
+				if tc.known {
+					doc, _ := p.Resolver.ResolveDID(t.Context(), service)
+					endpoint, _ := doc.Service("bsky_appview", "")
+					p.Known = []proxy.Service{{DID: service, ID: "bsky_appview", URL: endpoint}}
+				}
+			})
+			got, _ := s.call("GET", "com.example.x", nil)
+			if whole := got.Status == 200 && !strings.Contains(got.Body, "(broken off)"); whole != tc.whole {
+				t.Errorf("status %d, %d bytes, %.30q", got.Status, len(got.Body), got.Error)
+			}
+		})
+	}
+}
+
 func TestHooks(t *testing.T) {
 	s := newSetup(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
