@@ -268,14 +268,15 @@ func checkNewPassword(password string) error {
 	return nil
 }
 
-// validEmail reports whether a text is a bare e-mail address.
+// validEmail reports whether a text is a bare e-mail address. Its domain is a name: at an address of
+// the network, a mail server may mean itself.
 func validEmail(s string) bool {
 	addr, err := mail.ParseAddress(s)
 	if err != nil || addr.Address != s || len(s) > 254 {
 		return false
 	}
 	_, domain, _ := strings.Cut(s, "@")
-	return strings.Contains(domain, ".") || domain == "localhost"
+	return (strings.Contains(domain, ".") || domain == "localhost") && !strings.HasPrefix(domain, "[")
 }
 
 // checkHandle checks the handle that an account with or without a DID is to have.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 )
@@ -58,4 +59,18 @@ func TestPostboxIsPatientForAWhile(t *testing.T) {
 			}
 		}
 	})
+}
+
+// An address is one at a name, as mail servers of others have it.
+func TestAddresses(t *testing.T) {
+	for address, good := range map[string]bool{
+		"alice@example.com": true, "a.b+c@mail.example.co.uk": true, "alice@localhost": true, "ä@example.com": true,
+		"": false, "alice": false, "alice@example": false, "Alice <alice@example.com>": false, "alice@example.com\r\nBcc: x@example.com": false,
+		"a@b@example.com": false, `"a b"@example.com`: false, "alice@example.com ": false, "root@[127.0.0.1]": false, "root@[IPv6:::1.2.3.4]": false,
+		strings.Repeat("a", 243) + "@example.com": false,
+	} {
+		if validEmail(address) != good {
+			t.Errorf("%q: %v", address, !good)
+		}
+	}
 }
