@@ -21,7 +21,7 @@ const (
 
 // Limits on what is read into memory, in bytes.
 const (
-	maxPreferences = 1 << 20
+	maxPreferences = 8 << 20
 	maxManifest    = 256 << 20
 )
 

@@ -423,3 +423,22 @@ func FuzzVerify(f *testing.F) {
 		}
 	})
 }
+
+// Preferences are longer in an archive than a client has sent them, as JSON escapes characters of
+// HTML. Whatever a client may send can be read back.
+func TestLongPreferences(t *testing.T) {
+	s := full(t)
+	s.prefer(strings.Repeat("<", 300_000)) // twice as much as a request may have
+	file := filepath.Join(t.TempDir(), "alice.tar")
+	if _, err := archive.ToFile(t.Context(), s.Store, alice, file, archive.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	want := s.state()
+	s.prefer("light")
+	if _, err := archive.Import(t.Context(), s.Store, file, archive.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, s.state()); diff != "" {
+		t.Error(diff)
+	}
+}
