@@ -7,11 +7,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/pdskit/pdskit/examples/statusphere/internal/web"
 	"github.com/pdskit/pdskit/internal/browser"
+	"github.com/pdskit/pdskit/internal/durablefile"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/xrpc/oauth/client"
 )
@@ -102,9 +105,16 @@ func TestPortIsTaken(t *testing.T) {
 func TestSecrets(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "secret")
+	var flushed []string
+	watch := func(path string) { flushed = append(flushed, path) }
+	durablefile.Watch.Store(&watch)
 	a, err := readSecret(file)
+	durablefile.Watch.Store(nil)
 	if err != nil || len(a) != 32 {
 		t.Fatal(a, err)
+	}
+	if runtime.GOOS != "windows" && !slices.Contains(flushed, dir) {
+		t.Errorf("the file's name does not outlast a power failure: %v", flushed)
 	}
 	if b, err := readSecret(file); err != nil || string(a) != string(b) {
 		t.Error("another secret", err)

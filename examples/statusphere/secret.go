@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/durablefile"
 	"github.com/pdskit/pdskit/xrpc/oauth/client"
 )
 
@@ -31,20 +31,12 @@ func readSecret(file string) ([]byte, error) {
 	return b, nil
 }
 
-// newSecret makes the file, which is there as a whole or not at all.
+// newSecret makes the file, which is there as a whole and to last, or not at all: sessions that are
+// stored later cannot be read without it.
 func newSecret(file string) ([]byte, error) {
 	b := make([]byte, 32)
 	rand.Read(b)
-	f, err := os.CreateTemp(filepath.Dir(file), "secret-") // mode 0600
-	if err != nil {
-		return nil, err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.WriteString(hex.EncodeToString(b) + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return nil, err
-	}
-	return b, os.Rename(f.Name(), file)
+	return b, durablefile.Write(file, []byte(hex.EncodeToString(b)+"\n"))
 }
 
 // readKey reads the key by which the app authenticates at servers (ES256), or makes it.

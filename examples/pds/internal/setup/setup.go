@@ -192,7 +192,7 @@ func put(f File, own func(path string) error) error {
 		err = own(temp)
 	}
 	if err == nil {
-		err = os.Rename(temp, f.Path)
+		err = durablefile.Rename(temp, f.Path)
 	}
 	if err != nil {
 		os.Remove(temp)

@@ -7,11 +7,13 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/pdskit/pdskit/examples/pds/deploy"
+	"github.com/pdskit/pdskit/internal/durablefile"
 	"github.com/pdskit/pdskit/xrpc/doctor"
 )
 
@@ -131,5 +133,28 @@ func TestUnitOfAPackage(t *testing.T) {
 	}
 	if a.Data = "/srv/pds"; same() {
 		t.Error("another folder makes no difference")
+	}
+}
+
+// A file with secrets is there to last: the server that begins with them keeps what needs them.
+func TestFilesOutlastAPowerFailure(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("folders are not flushed there")
+	}
+	dir := t.TempDir()
+	f := File{Path: filepath.Join(dir, "pds.env"), Mode: 0o600, Secret: true, Text: []byte("PDS_JWT_SECRET=x\n")}
+	lasts := false
+	watch := func(path string) {
+		if _, err := os.Stat(f.Path); err == nil && path == dir {
+			lasts = true
+		}
+	}
+	durablefile.Watch.Store(&watch)
+	defer durablefile.Watch.Store(nil)
+	if outcome, err := Write(f, nil, nil); outcome != Written || err != nil {
+		t.Fatal(outcome, err)
+	}
+	if !lasts {
+		t.Error("the folder is not flushed once the file has its name")
 	}
 }
