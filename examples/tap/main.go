@@ -100,7 +100,7 @@ func open(ctx context.Context, set *settings) (*app, error) {
 	}
 	a.ix = &indexer.Indexer{
 		Sources: []indexer.Source{set.source}, Scope: set.scope, Sink: s, Identity: set.identity, Handles: true,
-		HTTP: set.http, Hosts: set.hosts, Workers: set.workers, Fetches: set.fetches, Log: set.log, Now: set.now,
+		HTTP: set.http, Hosts: set.hosts, Workers: set.workers, Fetches: set.fetches, Fetched: a.meters.fetched, Log: set.log, Now: set.now,
 	}
 	a.meters.watch(a)
 	if set.noReplay && !set.outboxOnly {

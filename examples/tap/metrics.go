@@ -3,8 +3,10 @@ package main
 import (
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/pdskit/pdskit/examples/internal/metrics"
+	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc/indexer"
 )
 
@@ -13,6 +15,7 @@ type meters struct {
 	registry        metrics.Registry
 	delivered, acks metrics.Counter
 	posts           metrics.Counter
+	resyncs         metrics.Histogram
 }
 
 func newMeters() *meters {
@@ -21,7 +24,14 @@ func newMeters() *meters {
 	m.delivered = r.Counter("tap_events_delivered_total", "Events that were given to a client, each time.")
 	m.acks = r.Counter("tap_events_acked_total", "Events that were acknowledged, or are done without.")
 	m.posts = r.Counter("tap_webhook_requests_total", "Requests of the webhook that have ended. Status 0: there was no answer.", "status")
+	m.resyncs = r.Histogram("tap_resync_duration_seconds", "How long it took to read a repository, or to find that it could not be read.",
+		[]float64{0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 204.8})
 	return m
+}
+
+// fetched counts a repository that was read, or could not be.
+func (m *meters) fetched(_ syntax.DID, took time.Duration, _ error) {
+	m.resyncs.Observe(took.Seconds())
 }
 
 // posted counts a request of the webhook.
@@ -37,6 +47,8 @@ func (m *meters) watch(a *app) {
 		})
 	}
 	total("tap_firehose_events_received_total", "Events that came.", func(p *indexer.Progress) int64 { return p.Events })
+	total("tap_firehose_events_skipped_total", "Events about accounts that are not indexed.", func(p *indexer.Progress) int64 { return p.Skipped })
+	total("tap_crawler_repos_discovered_total", "Accounts that were found in a list of the relay or of a host.", func(p *indexer.Progress) int64 { return p.Found })
 	total("tap_firehose_commits_applied_total", "Commits that were applied.", func(p *indexer.Progress) int64 { return p.Commits })
 	total("tap_firehose_gaps_total", "Commits after which a repository is read again, as something was missing.", func(p *indexer.Progress) int64 { return p.Gaps })
 	total("tap_firehose_rejected_total", "Events that could not be decoded, did not verify, or came from another host than the account's.",

@@ -129,15 +129,17 @@ func (ix *Indexer) SetScope(s Scope) error {
 
 // counters count what has happened since the start.
 type counters struct {
-	events, malformed, commits, applied, gaps, foreign, refusedEvents, refused, fetches, fetchErrors, repairs, sinkErrors atomic.Int64
+	events, malformed, commits, applied, gaps, foreign, refusedEvents, refused, fetches, fetchErrors, repairs, sinkErrors, skipped, listed atomic.Int64
 }
 
 // Progress describes the progress of a running Indexer. Counts begin at its start.
 type Progress struct {
 	Sources []SourceProgress
 	Events  int64 // that came
+	Skipped int64 // of those, about accounts that are not indexed
 	Commits int64 // that were applied
 	Ops     int64 // that the sink has taken
+	Found   int64 // accounts that were added from the lists of sources
 	// Fetched and FetchErrors count the repositories that were read, and those that could not be
 	// read. Repaired counts those of Fetched for which the difference to the known revision was
 	// enough.
@@ -182,7 +184,7 @@ func (ix *Indexer) Progress() (p Progress) {
 		s.mu.Unlock()
 	}
 	c := &r.count
-	p.Events, p.Commits, p.Ops = c.events.Load(), c.commits.Load(), c.applied.Load()
+	p.Events, p.Skipped, p.Commits, p.Ops, p.Found = c.events.Load(), c.skipped.Load(), c.commits.Load(), c.applied.Load(), c.listed.Load()
 	p.Fetched, p.FetchErrors, p.Repaired, p.Fetching = c.fetches.Load(), c.fetchErrors.Load(), c.repairs.Load(), r.jobs.count()
 	p.Gaps, p.Malformed, p.Rejected, p.Foreign = c.gaps.Load(), c.malformed.Load(), c.refusedEvents.Load(), c.foreign.Load()
 	p.Refused, p.SinkErrors = c.refused.Load(), c.sinkErrors.Load()

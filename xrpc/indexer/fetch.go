@@ -210,11 +210,15 @@ func (r *run) job(running, ctx context.Context, j *job) {
 		return
 	}
 	f := &fetch{run: r, j: j, d: &draft{before: a.Version, a: a}, sc: r.scope.Load()}
+	began := time.Now()
 	err = f.do(ctx)
 	if errors.Is(err, errBusy) || errors.Is(err, ErrConflict) || ctx.Err() != nil {
 		return // it stays due
 	}
 	r.count.fetches.Add(1)
+	if r.Fetched != nil {
+		r.Fetched(j.did, time.Since(began), err)
+	}
 	if err == nil {
 		return
 	}

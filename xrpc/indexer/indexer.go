@@ -72,6 +72,9 @@ type Indexer struct {
 	// of it. 0: once a day; negative: only for a new source, or after missed events.
 	Relist time.Duration
 
+	// Fetched, if not nil, is called after a repository was read, or could not be read (err). took
+	// is the time for that. It must not block.
+	Fetched func(did syntax.DID, took time.Duration, err error)
 	// Log logs errors that no method returns. Nil: nothing is logged.
 	Log *slog.Logger
 	// Now is the clock. Nil: time.Now.

@@ -236,7 +236,9 @@ func (s *source) found(ctx context.Context, sc *scope, list []listed) error {
 			continue
 		}
 		s.lanes.do(did, func() {
+			added := false
 			err = s.update(ctx, did, func(d *draft) error {
+				added = false
 				a := &d.a
 				if x.inactive { // there is nothing to read; whether that is true, its host says
 					if a.Active && a.State == Synchronized {
@@ -246,7 +248,7 @@ func (s *source) found(ctx context.Context, sc *scope, list []listed) error {
 				}
 				if a.Version == 0 {
 					a.Signaled = x.signaled
-					if sc.wants(a) {
+					if added = sc.wants(a); added {
 						s.add(d, sc, s)
 					}
 					return nil
@@ -265,6 +267,9 @@ func (s *source) found(ctx context.Context, sc *scope, list []listed) error {
 				}
 				return nil
 			})
+			if added && err == nil {
+				s.count.listed.Add(1)
+			}
 		})
 		if err != nil {
 			return err

@@ -187,6 +187,14 @@ func (r *run) sinkFailed(err error) {
 
 // event puts what an event says into a draft. The error is for the log.
 func (r *run) event(ctx context.Context, d *draft, it *item) error {
+	err := r.said(ctx, d, it)
+	if !d.known() {
+		r.count.skipped.Add(1)
+	}
+	return err
+}
+
+func (r *run) said(ctx context.Context, d *draft, it *item) error {
 	switch m := it.message.(type) {
 	case *commit.Event:
 		return r.commit(ctx, d, it, m)
