@@ -11,6 +11,13 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/examples/statusphere/internal/status"
+	"github.com/pdskit/pdskit/lexicon/data"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
 )
 
 // request sends a form to the app as a browser would, except for what change does to it.
@@ -142,6 +149,37 @@ func TestUnusedSessionsAreRevoked(t *testing.T) {
 	if n := sessions(); n != 0 {
 		t.Errorf("%d sessions are left", n)
 	}
+}
+
+// The servers of did:web accounts may never answer. That holds up these accounts and no other.
+func TestServersOfStrangersDoNotHoldUpTheStream(t *testing.T) {
+	w := newWorld(t)
+	w.net.Handle("slow.test", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	alice := w.pds.Account("alice")
+	w.say(alice, "👍")
+	w.wait("alice 👍")
+	record, err := data.Encode(map[string]any{
+		"$type": string(status.Collection), "status": "🤒", "createdAt": string(syntax.NewDatetime(w.net.Clock.Now())),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 { // each lookup may take five seconds
+		key, err := crypto.GenerateKey(crypto.K256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := fmt.Sprintf("a%d.slow.test", i)
+		write := repo.Write{Action: repo.Create, Collection: status.Collection, RKey: "3l3qo2vuowo2b", Record: record}
+		a := account.Account{DID: syntax.DID("did:web:" + name), Handle: syntax.Handle(name)}
+		if _, err := w.pds.Server().Accounts.Create(t.Context(), a, key, repo.Batch{Writes: []repo.Write{write}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.say(alice, "🌱")
+	w.wait("alice 🌱", "alice 👍")
+	w.settle()
+	w.net.Relay.Faults() // it does not know these accounts
 }
 
 // blocker holds writes back until it is released, as a server does that never answers.

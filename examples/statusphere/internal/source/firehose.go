@@ -11,6 +11,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/examples/statusphere/internal/index"
 	"github.com/pdskit/pdskit/examples/statusphere/internal/status"
 	"github.com/pdskit/pdskit/lexicon/data"
@@ -26,6 +27,8 @@ type firehose struct {
 	host     string // its URL, which names the stream in the index
 	verifier *commit.Verifier
 	list     chan struct{} // has an element when all accounts are to be listed
+	patience time.Duration // for which the stream may wait for the servers of did:web accounts
+	waited   time.Time     // when it last did
 }
 
 // Firehose follows the stream of a PDS or relay, "https://relay.example.net", until the context
@@ -34,7 +37,7 @@ type firehose struct {
 func (n *Network) Firehose(ctx context.Context, host string) {
 	f := &firehose{Network: n, host: strings.TrimSuffix(host, "/"), list: make(chan struct{}, 1)}
 	f.progress = progress{index: n.Index, source: f.host}
-	f.verifier = &commit.Verifier{Key: n.key, Now: n.Now}
+	f.verifier = &commit.Verifier{Key: f.key, Now: n.Now}
 	ctx, cancel := context.WithCancel(ctx)
 	var listing sync.WaitGroup
 	listing.Go(func() { f.listWhenAsked(ctx) })
@@ -141,6 +144,34 @@ func (f *firehose) handle(ctx context.Context, frame stream.Frame) error {
 		return f.done(f.Index.Account(ctx, at, m.DID, m.Active, m.Status))
 	}
 	return f.pass(ctx, at)
+}
+
+// For how long the stream waits for the server of a did:web account, and the least for which it is
+// worth asking.
+const (
+	maxPatience = 2 * time.Second
+	minPatience = 100 * time.Millisecond
+)
+
+// key returns the signing key of an account. The document of a did:web account is at a server of its
+// own, which may never answer, and there may be any number of such accounts. So the stream waits for
+// them for a tenth of the time. When it cannot wait, the repository is read instead, beside it.
+func (f *firehose) key(ctx context.Context, did syntax.DID, refresh bool) (*crypto.PublicKey, error) {
+	if did.Method() != "web" {
+		return f.Network.key(ctx, did, refresh)
+	}
+	began := time.Now()
+	f.patience = min(maxPatience, f.patience+began.Sub(f.waited)/10)
+	f.waited = began
+	if f.patience < minPatience {
+		return nil, errors.New("the stream has waited too long for accounts of this kind")
+	}
+	ctx, cancel := context.WithTimeout(ctx, f.patience)
+	defer cancel()
+	key, err := f.Network.key(ctx, did, refresh)
+	f.waited = time.Now()
+	f.patience -= f.waited.Sub(began)
+	return key, err
 }
 
 // touches reports whether a commit is about a status.
