@@ -212,7 +212,7 @@ func (s *server) databaseBytes() (n int64) {
 
 // readPassword reads the administrator's password, and makes one if there is none.
 func readPassword(path string) (string, error) {
-	text, err := os.ReadFile(path)
+	text, err := durablefile.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		text = []byte(rand.Text() + "\n")
 		err = durablefile.Write(path, text)

@@ -29,7 +29,6 @@ type file interface {
 // open reads the file, cuts off a torn last line, and keeps the file open for
 // appending.
 func (d *Directory) open(name string) error {
-	_, statErr := os.Stat(name)
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
@@ -38,11 +37,10 @@ func (d *Directory) open(name string) error {
 		f.Close()
 		return fmt.Errorf("plctest: %s: %w", name, err)
 	}
-	if errors.Is(statErr, os.ErrNotExist) {
-		if err := durablefile.SyncDir(filepath.Dir(name)); err != nil {
-			f.Close()
-			return err
-		}
+	// A process may have died before it had flushed what it wrote, or made.
+	if err := errors.Join(durablefile.SyncFile(f), durablefile.SyncDir(filepath.Dir(name))); err != nil {
+		f.Close()
+		return err
 	}
 	d.file = f
 	return nil

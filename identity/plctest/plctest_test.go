@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -20,6 +21,8 @@ import (
 
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/internal/durablefile"
+	"github.com/pdskit/pdskit/internal/powerloss"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -433,6 +436,47 @@ func TestFileSurvivesRestart(t *testing.T) {
 	submit(t, d, did, next(t, d.Log(did).Last(), "https://later.example.com", key(t, 1)))
 	if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 {
 		t.Error(info.Mode(), err)
+	}
+}
+
+// What a process wrote, and had not flushed when it died, is answered from the next start on: so a
+// power failure does not take it away any more.
+func TestPowerFailureAfterDeath(t *testing.T) {
+	before, dir := filepath.Join(t.TempDir(), "plc.jsonl"), t.TempDir()
+	d := open(t, Config{File: before})
+	did, g := genesis(t, 1)
+	submit(t, d, did, g)
+	content, err := os.ReadFile(before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk, err := powerloss.New(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer disk.Close()
+	flushed := func(path string) {
+		if err := disk.Synced(path); err != nil {
+			t.Error(err)
+		}
+	}
+	durablefile.Watch.Store(&flushed)
+	defer durablefile.Watch.Store(nil)
+	name := filepath.Join(dir, "plc.jsonl")
+	if err := os.WriteFile(name, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if open(t, Config{File: name}).Log(did) == nil {
+		t.Fatal("the operation is not there")
+	}
+	for seed := range uint64(10) {
+		to := t.TempDir()
+		if err := disk.Crash(to, rand.New(rand.NewPCG(seed, 0))); err != nil {
+			t.Fatal(err)
+		}
+		if open(t, Config{File: filepath.Join(to, "plc.jsonl")}).Log(did) == nil {
+			t.Errorf("seed %d: the operation is not there after a power failure", seed)
+		}
 	}
 }
 

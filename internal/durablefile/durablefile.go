@@ -3,7 +3,9 @@
 // one permanently.
 //
 // It does what a file system needs for that, in this order: write a temporary file in the same
-// directory, flush it, rename it, flush the directory.
+// directory, flush it, rename it, flush the directory. A process may die before the last of these.
+// So a function that finds its work done flushes the directory all the same, and [Read] does so
+// before anything relies on a file.
 package durablefile
 
 import (
@@ -48,6 +50,16 @@ func WriteFunc(path string, fn func(io.Writer) error) error {
 	return Rename(f.Name(), path)
 }
 
+// Read reads a file that Write made, and that must not be lost from now on. Where the directory
+// cannot be read, as that of another user, it is not flushed.
+func Read(path string) ([]byte, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return content, syncAbove(path)
+}
+
 // Rename gives a file that was flushed its name. The names are those of one file system.
 func Rename(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
@@ -56,21 +68,22 @@ func Rename(from, to string) error {
 	return SyncDir(filepath.Dir(to))
 }
 
-// Remove removes a file for good. A missing one is no error.
+// Remove removes a file for good. A missing one is no error, nor is a missing directory.
 func Remove(path string) error {
-	if err := os.Remove(path); errors.Is(err, os.ErrNotExist) {
-		return nil
-	} else if err != nil {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return SyncDir(filepath.Dir(path))
+	if err := SyncDir(filepath.Dir(path)); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // MkdirAll makes a directory of mode 0700, and those above it that are not there, to last.
 func MkdirAll(dir string) error {
 	dir = filepath.Clean(dir)
 	if info, err := os.Stat(dir); err == nil && info.IsDir() {
-		return nil
+		return syncAbove(dir)
 	}
 	parent := filepath.Dir(dir)
 	if parent != dir {
@@ -85,7 +98,12 @@ func MkdirAll(dir string) error {
 	} else if err != nil {
 		return err
 	}
-	if err := SyncDir(parent); !errors.Is(err, os.ErrPermission) { // it may be of those that cannot be read
+	return syncAbove(dir)
+}
+
+// syncAbove flushes the directory that something is in, unless it is one that cannot be read.
+func syncAbove(path string) error {
+	if err := SyncDir(filepath.Dir(path)); !errors.Is(err, os.ErrPermission) {
 		return err
 	}
 	return nil

@@ -90,7 +90,8 @@ func TestFailedWrite(t *testing.T) {
 	only(t, dir, "file", "folder")
 }
 
-// TestMkdirAll: the directory above each new one is flushed, in that order.
+// TestMkdirAll: the directory above each new one is flushed, in that order, and first the one above
+// the last that is there: a process that died may have made it.
 func TestMkdirAll(t *testing.T) {
 	dir := t.TempDir()
 	var flushed []string
@@ -101,12 +102,13 @@ func TestMkdirAll(t *testing.T) {
 	if err := durablefile.MkdirAll(made + string(filepath.Separator)); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{dir, filepath.Join(dir, "one"), filepath.Join(dir, "one", "two")}; !slices.Equal(flushed, want) {
-		t.Errorf("flushed %q, want %q", flushed, want)
+	above := []string{filepath.Dir(dir), dir, filepath.Join(dir, "one"), filepath.Join(dir, "one", "two")}
+	if !slices.Equal(flushed, above) {
+		t.Errorf("flushed %q, want %q", flushed, above)
 	}
 	flushed = nil
-	if err := durablefile.MkdirAll(made); err != nil || flushed != nil {
-		t.Errorf("once more: %v, %q", err, flushed)
+	if err := durablefile.MkdirAll(made); err != nil || !slices.Equal(flushed, above[3:]) {
+		t.Errorf("once more: %v, flushed %q, want %q", err, flushed, above[3:])
 	}
 	if err := durablefile.Write(filepath.Join(dir, "file"), nil); err != nil {
 		t.Fatal(err)
@@ -135,6 +137,37 @@ func TestRemove(t *testing.T) {
 	}
 	if err := durablefile.Sync(path); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
+	}
+}
+
+// TestFlushedAgain: what is there, or gone, already may have been left by a process that died before
+// it had flushed the directory.
+func TestFlushedAgain(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	if err := os.WriteFile(path, []byte("content"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var flushed []string
+	watch := func(path string) { flushed = append(flushed, path) }
+	durablefile.Watch.Store(&watch)
+	defer durablefile.Watch.Store(nil)
+	if got, err := durablefile.Read(path); err != nil || string(got) != "content" || !slices.Equal(flushed, []string{dir}) {
+		t.Errorf("read %q, %v, flushed %q", got, err, flushed)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	flushed = nil
+	if err := durablefile.Remove(path); err != nil || !slices.Equal(flushed, []string{dir}) {
+		t.Errorf("removed: %v, flushed %q", err, flushed)
+	}
+	flushed = nil
+	if _, err := durablefile.Read(path); !errors.Is(err, os.ErrNotExist) || flushed != nil {
+		t.Errorf("read what is not there: %v, flushed %q", err, flushed)
+	}
+	if err := durablefile.Remove(filepath.Join(dir, "absent", "file")); err != nil {
+		t.Errorf("removed from no directory: %v", err)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"time"
 
@@ -55,7 +54,7 @@ const stateVersion = 1
 // openState reads a state file. One that does not exist is an empty state.
 func openState(path string) (*state, error) {
 	st := &state{Version: stateVersion, path: path}
-	text, err := os.ReadFile(path)
+	text, err := durablefile.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return st, nil
 	} else if err != nil {

@@ -62,7 +62,7 @@ func (m *mover) export(ctx context.Context) error {
 	}
 	if r, err := m.verifyFile(ctx, m.carPath()); err == nil && r.Rev == rev {
 		m.st.Repo = r
-		return nil
+		return durablefile.SyncDir(filepath.Dir(m.carPath())) // a process may have died before it did this
 	}
 	part := m.carPath() + ".part"
 	defer os.Remove(part)

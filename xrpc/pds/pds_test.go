@@ -9,12 +9,14 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity/plctest"
+	"github.com/pdskit/pdskit/internal/durablefile"
 	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
@@ -102,7 +104,14 @@ func TestReadSecrets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var flushed []string
+	watch := func(path string) { flushed = append(flushed, path) }
+	durablefile.Watch.Store(&watch)
 	again, err := ReadSecrets(path)
+	durablefile.Watch.Store(nil)
+	if !slices.Contains(flushed, filepath.Dir(path)) { // who wrote the file may have died before it did this
+		t.Errorf("the directory was not flushed before the secrets are used: %q", flushed)
+	}
 	if err != nil || string(again.MasterKeys[0]) != string(first.MasterKeys[0]) || again.AdminPassword != first.AdminPassword ||
 		again.RotationKeys[0].PublicKey().DIDKey() != first.RotationKeys[0].PublicKey().DIDKey() {
 		t.Errorf("%+v, %+v, %v", first, again, err)

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/internal/durablefile"
@@ -44,7 +43,7 @@ type secretsFile struct {
 // that only its owner can read. Whoever has the file controls all accounts. Without it nobody can
 // use them. Back it up, separately from backups of the store.
 func ReadSecrets(path string) (Secrets, error) {
-	text, err := os.ReadFile(path)
+	text, err := durablefile.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		text, err = newSecrets()
 		if err == nil {

@@ -42,7 +42,7 @@ type Files struct {
 }
 
 func (f *Files) init() error {
-	f.once.Do(func() { f.ready = os.MkdirAll(f.Dir, 0o700) })
+	f.once.Do(func() { f.ready = durablefile.MkdirAll(f.Dir) })
 	return f.ready
 }
 

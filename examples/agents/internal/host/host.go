@@ -18,7 +18,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -159,7 +158,7 @@ func (h *Host) Resolver() *identity.Resolver { return &identity.Resolver{PLC: h.
 
 // masterKey reads the key from a file, which it makes if there is none.
 func masterKey(file string) ([]byte, error) {
-	text, err := os.ReadFile(file)
+	text, err := durablefile.Read(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		key := make([]byte, sealed.KeySize)
 		rand.Read(key)

@@ -62,7 +62,7 @@ func (c *Certs) keep(change func(s *State)) {
 	change(&c.state)
 	doc, err := json.Marshal(c.state)
 	if err == nil {
-		if err = os.MkdirAll(c.cfg.Dir, 0o700); err == nil {
+		if err = durablefile.MkdirAll(c.cfg.Dir); err == nil {
 			err = durablefile.Write(filepath.Join(c.cfg.Dir, stateFile), append(doc, '\n'))
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -227,7 +226,7 @@ func (c *Config) Rotating() (bool, error) {
 }
 
 func (c *Config) readSecrets() (file secretsFile, text []byte, err error) {
-	text, err = os.ReadFile(c.secretsPath())
+	text, err = durablefile.Read(c.secretsPath())
 	if errors.Is(err, fs.ErrNotExist) {
 		return file, nil, nil
 	} else if err != nil {

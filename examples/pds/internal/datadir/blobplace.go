@@ -3,7 +3,6 @@ package datadir
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,19 +51,18 @@ func BeginBlobs(folder string) error {
 		return err
 	}
 	mark := filepath.Join(folder, unfinishedName)
-	if _, err := os.Lstat(mark); err == nil {
-		return nil
-	}
-	entries, err := os.ReadDir(folder)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.Name() != "lost+found" {
-			return fmt.Errorf("datadir: %s is neither empty nor an unfinished copy: it has %s in it", folder, e.Name())
+	if _, err := os.Lstat(mark); err != nil {
+		entries, err := os.ReadDir(folder)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if e.Name() != "lost+found" {
+				return fmt.Errorf("datadir: %s is neither empty nor an unfinished copy: it has %s in it", folder, e.Name())
+			}
 		}
 	}
-	return durablefile.Write(mark, nil)
+	return durablefile.Write(mark, nil) // also if it is there: it may be of a process that died before it lasted
 }
 
 // EndBlobs lets servers use the folder that blobs were copied to, and not the other one any longer.
@@ -72,8 +70,5 @@ func EndBlobs(from, to string) error {
 	if err := durablefile.Write(filepath.Join(from, movedName), []byte(to+"\n")); err != nil {
 		return err
 	}
-	if err := durablefile.Remove(filepath.Join(to, unfinishedName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return durablefile.Remove(filepath.Join(to, unfinishedName))
 }

@@ -158,7 +158,7 @@ func Write(f File, replace func(File) (bool, error), own func(path string) error
 	if err := os.MkdirAll(filepath.Dir(f.Path), 0o755); err != nil {
 		return "", err
 	}
-	have, err := os.ReadFile(f.Path)
+	have, err := durablefile.Read(f.Path)
 	outcome := Written
 	switch {
 	case err == nil && bytes.Equal(have, f.Text):
