@@ -14,7 +14,9 @@
 // Files never change. A file is written under tmp, synced, and renamed to its place; then the
 // directory is synced. Promoting is a rename from staged to blobs. Deleting an account first moves
 // its folder to tmp. So after a crash every blob is in exactly the state before or after the
-// interrupted call. Files under tmp are useless; Open removes them. On systems that cannot sync
+// interrupted call. Files under tmp are useless; Open removes them. A call that finds its work done
+// also syncs the directory, unless it knows that this was done: the process that did the work may
+// have died before. On systems that cannot sync
 // directories, a blob may be lost if the power fails soon after Stage or Promote.
 //
 // # Quotas
@@ -51,6 +53,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/internal/dag"
 	"github.com/pdskit/pdskit/internal/diskfull"
+	"github.com/pdskit/pdskit/internal/durablefile"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 )
@@ -87,22 +90,34 @@ func Open(dir string, cfg Config) (*Store, error) {
 	if dir == "" {
 		return nil, errors.New("blobfs: no directory")
 	}
-	s := &Store{dir: dir, now: cfg.Now, rename: os.Rename, syncFile: (*os.File).Sync}
+	s := &Store{dir: dir, now: cfg.Now, rename: os.Rename, syncFile: durablefile.SyncFile}
 	if s.now == nil {
 		s.now = time.Now
 	}
 	if cfg.TempAge == 0 {
 		cfg.TempAge = time.Hour
 	}
-	for _, sub := range []string{"tmp", "staged", "blobs", "locks"} {
-		if err := s.makeDir(filepath.Join(dir, sub)); err != nil {
-			return nil, fail("open", err)
-		}
+	if err := s.makeDirs(); err != nil {
+		return nil, fail("open", err)
 	}
 	if err := s.cleanTemp(time.Now().Add(-cfg.TempAge)); err != nil {
 		return nil, fail("open", err)
 	}
 	return s, nil
+}
+
+// makeDirs makes the store's directories, to last: also those that a process made which died before
+// it had flushed them.
+func (s *Store) makeDirs() error {
+	if err := durablefile.MkdirAll(s.dir); err != nil {
+		return err
+	}
+	for _, sub := range []string{"tmp", "staged", "blobs", "locks"} {
+		if err := os.Mkdir(filepath.Join(s.dir, sub), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return s.syncDir(s.dir)
 }
 
 // The beginnings of names under tmp.

@@ -120,7 +120,7 @@ type copier struct {
 	*Store
 	Copied
 	from     string
-	touched  map[string]bool // folders of the target with new files
+	touched  map[string]bool // folders of the target with files of the source
 	progress func(int)
 }
 
@@ -151,6 +151,10 @@ func (c *copier) copy(ctx context.Context, name string) error {
 			return fmt.Errorf("%s was written, and is not good: is the disk? %w", to, err)
 		}
 	}
+	// Also if it was there: a copy that was killed may have left it, with nothing synced.
+	for dir := filepath.Dir(to); dir != c.dir; dir = filepath.Dir(dir) {
+		c.touched[dir] = true
+	}
 	if c.Files++; c.progress != nil {
 		c.progress(c.Files)
 	}
@@ -167,7 +171,6 @@ func (c *copier) write(from, to string) error {
 	if err := c.makeDir(filepath.Dir(to)); err != nil {
 		return err
 	}
-	c.touched[filepath.Dir(to)] = true
 	out, err := os.CreateTemp(filepath.Join(c.dir, "tmp"), tempUpload+"*")
 	if err != nil {
 		return err

@@ -27,13 +27,11 @@ func (s *Store) Delete(ctx context.Context, did syntax.DID, c cid.Cid) error {
 	}
 	defer s.lockToDelete(a.hash).unlock()
 	for _, path := range []string{promoted, staged} {
-		switch err := os.Remove(path); {
-		case errors.Is(err, fs.ErrNotExist):
-			continue
-		case err != nil:
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fail("delete a blob", err)
 		}
-		if err := s.syncDir(filepath.Dir(path)); err != nil {
+		// Also if it was not there: a process that removed it may have died before this.
+		if err := s.syncDir(filepath.Dir(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fail("delete a blob", err)
 		}
 	}
@@ -71,7 +69,10 @@ func (s *Store) DeleteAll(ctx context.Context, did syntax.DID) error {
 
 // deleteDir makes a folder vanish at once, and then removes what was in it.
 func (s *Store) deleteDir(dir string) error {
-	if !exists(dir) {
+	if !exists(dir) { // perhaps since a process moved it away that died before this
+		if err := s.syncDir(filepath.Dir(dir)); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 		return nil
 	}
 	grave, err := os.MkdirTemp(filepath.Join(s.dir, "tmp"), tempDeleted)

@@ -183,8 +183,8 @@ func (s *Store) setMIME(ctx context.Context, did syntax.DID, c cid.Cid, mime str
 		return err
 	}
 	defer from.Close()
-	if info.MIME == mime {
-		return nil
+	if info.MIME == mime { // perhaps by a process that died before it had synced the folder
+		return s.syncDir(filepath.Dir(from.Name()))
 	}
 	info.MIME = mime
 	f, err := os.CreateTemp(filepath.Join(s.dir, "tmp"), tempUpload)
@@ -232,17 +232,42 @@ func (s *Store) Promote(ctx context.Context, did syntax.DID, c cid.Cid) error {
 		return fail("promote a blob", err)
 	}
 	defer h.unlock()
-	if exists(promoted) {
-		return nil
-	}
-	if !exists(staged) {
-		return notFound(c)
-	}
-	if err := s.move(staged, promoted); err != nil {
-		if errors.Is(err, fs.ErrNotExist) { // collected by another process
+	if !exists(promoted) {
+		if !exists(staged) {
 			return notFound(c)
 		}
+		if err := s.move(staged, promoted); err != nil {
+			delete(h.synced, a.hash)
+			if errors.Is(err, fs.ErrNotExist) { // collected by another process
+				return notFound(c)
+			}
+			return fail("promote a blob", err)
+		}
+	}
+	if err := s.syncBlobs(h, a); err != nil {
 		return fail("promote a blob", err)
+	}
+	return nil
+}
+
+// syncBlobs makes the names of an account's promoted blobs last, unless they do: a process may have
+// died between giving a blob its name and syncing the folder, or between making the folder and
+// syncing the one above it.
+func (s *Store) syncBlobs(h *held, a account) error {
+	if h.synced[a.hash] {
+		return nil
+	}
+	top := filepath.Join(s.dir, "blobs")
+	for dir := a.dir; ; dir = filepath.Dir(dir) {
+		if err := s.syncDir(dir); err != nil {
+			return err
+		}
+		if dir == top {
+			break
+		}
+	}
+	if h.file != nil { // else it is not known what other processes do
+		h.synced[a.hash] = true
 	}
 	return nil
 }

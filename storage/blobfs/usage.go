@@ -21,14 +21,17 @@ import (
 // A group is the accounts that share a lock, and what is known of them.
 type group struct {
 	mu sync.Mutex
-	// changes is the number of changes, of all processes, up to which used is right.
+	// changes is the number of changes, of all processes, up to which the maps are right.
 	changes uint64
 	// used is how many bytes the blobs of some accounts have, by the accounts' hashes.
 	used map[string]int64
+	// synced are accounts whose promoted blobs last: their folder was synced after its last change,
+	// and so were those above it.
+	synced map[string]bool
 }
 
-// maxUsed bounds how many accounts of a group are remembered.
-const maxUsed = 4096
+// maxKnown bounds how many accounts of a group are remembered.
+const maxKnown = 4096
 
 // held is a group while its lock is held.
 type held struct {
@@ -59,6 +62,7 @@ func (s *Store) lockToDelete(hash string) *held {
 		h.mu.Lock()
 	}
 	delete(h.used, hash)
+	delete(h.synced, hash)
 	return h
 }
 
@@ -81,8 +85,8 @@ func (h *held) begin(path string) (err error) {
 		return err
 	}
 	n := binary.BigEndian.Uint64(b[:])
-	if n != h.changes || h.used == nil || len(h.used) > maxUsed {
-		h.used = make(map[string]int64)
+	if n != h.changes || h.used == nil || max(len(h.used), len(h.synced)) > maxKnown {
+		h.used, h.synced = make(map[string]int64), make(map[string]bool)
 	}
 	binary.BigEndian.PutUint64(b[:], n+1)
 	if _, err := h.file.WriteAt(b[:], 0); err != nil {
