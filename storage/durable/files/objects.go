@@ -42,6 +42,11 @@ type Objects struct {
 	free   []int              // places
 	places int
 
+	folders struct { // that files are spread over
+		sync.Mutex
+		last map[string]bool // made by this process, or found and flushed by it
+	}
+
 	// For tests; nil: nothing.
 	fault  func() error // asked before a call that changes a file
 	opened func(*sqlObject)
@@ -69,6 +74,7 @@ func OpenObjects(dir string) (*Objects, error) {
 		return nil, err
 	}
 	f := &Objects{dir: dir, marked: make(map[syntax.DID]int)}
+	f.folders.last = make(map[string]bool)
 	var err error
 	if f.lock, err = sqlite3.Open(sqlitevfs.URI(filepath.Join(dir, "lock"))); err != nil {
 		return nil, err
@@ -92,15 +98,25 @@ func OpenObjects(dir string) (*Objects, error) {
 	return f, nil
 }
 
-// makeFolder makes one of the folders that files are spread over, to last.
+// makeFolder makes one of the folders that files are spread over, to last. One that is there may have
+// been made by a process that died before it had flushed the directory.
 func (f *Objects) makeFolder(path string) error {
+	f.folders.Lock()
+	defer f.folders.Unlock()
+	if f.folders.last[path] {
+		return nil
+	}
 	if err := f.injected(); err != nil {
 		return err
 	}
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return durablefile.SyncDir(f.dir)
+	if err := durablefile.SyncDir(f.dir); err != nil {
+		return err
+	}
+	f.folders.last[path] = true
+	return nil
 }
 
 // removeNew removes files that a process that died was about to make.
@@ -179,22 +195,20 @@ func (f *Objects) create(path string) error {
 	if err := errors.Join(err, f.injected(), durablefile.SyncFile(tmp), tmp.Close()); err != nil {
 		return err
 	}
-	if err := durablefile.Remove(path + "-wal"); err != nil {
+	if err := f.makeFolder(filepath.Dir(path)); err != nil {
 		return err
+	}
+	if _, err := os.Lstat(path + "-wal"); err == nil {
+		if err := durablefile.Remove(path + "-wal"); err != nil {
+			return err
+		}
 	}
 	if err := f.injected(); err != nil {
 		return err
 	}
 	// The first commit makes a -wal file in the same folder, and with that SQLite
 	// flushes the folder.
-	err = os.Rename(tmp.Name(), path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := f.makeFolder(filepath.Dir(path)); err != nil {
-			return err
-		}
-		err = os.Rename(tmp.Name(), path)
-	}
-	return err
+	return os.Rename(tmp.Name(), path)
 }
 
 // emptyObject returns the bytes of an empty object's file.

@@ -110,3 +110,47 @@ func TestPowerFailureAfterRemove(t *testing.T) {
 	look("written again", "new")
 	ok(o.Close())
 }
+
+// What is in a folder lasts, also if a process made the folder that died before it had flushed the
+// directory.
+func TestPowerFailureAfterDeath(t *testing.T) {
+	vfs := faultvfs.Install()
+	ok := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	disk, err := powerloss.New(dir)
+	ok(err)
+	defer disk.Close()
+	flushed := func(path string) { ok(disk.Synced(path)) }
+	durablefile.Watch.Store(&flushed)
+	defer durablefile.Watch.Store(nil)
+	vfs.Watch(flushed)
+	defer vfs.Watch(nil)
+	objects, err := OpenObjects(dir)
+	ok(err)
+	defer objects.Close()
+	ok(os.Mkdir(filepath.Dir(objects.path(alice)), 0o700))
+	o, err := objects.Open(ctx, alice, true)
+	ok(err)
+	ok(o.Transact(func() error { return o.Set("key", []byte("value")) }))
+	for seed := range uint64(20) {
+		to := filepath.Join(t.TempDir(), "state")
+		ok(os.Mkdir(to, 0o700))
+		ok(disk.Crash(to, rand.New(rand.NewPCG(seed, 0))))
+		after, err := OpenObjects(to)
+		ok(err)
+		if o, err := after.Open(ctx, alice, false); err != nil {
+			t.Errorf("seed %d: %v", seed, err)
+		} else if _, err := o.Get("key"); err != nil {
+			t.Errorf("seed %d: %v", seed, err)
+		} else {
+			ok(o.Close())
+		}
+		ok(after.Close())
+	}
+	ok(o.Close())
+}
