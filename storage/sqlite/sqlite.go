@@ -129,6 +129,11 @@ func Open(ctx context.Context, path string, cfg Config) (*DB, error) {
 	if err := create(path); err != nil {
 		return nil, fail(ctx, err)
 	}
+	// A process may have died after it wrote a step, and before it flushed it: that step counts from
+	// now on.
+	if err := durablefile.Sync(path + "-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fail(ctx, err)
+	}
 	db := &DB{path: path, cfg: cfg, slots: make(chan struct{}, cfg.Readers), quick: make(chan struct{}, quickReaders), changed: make(chan struct{})}
 	w, err := db.connect(ctx)
 	if err != nil {
