@@ -156,7 +156,10 @@ func openDest(n names, src Source, dest string) (_ *dirWriter, err error) {
 	if err := durablefile.MkdirAll(filepath.Join(w.folder(), "staged")); err != nil {
 		return nil, err
 	}
-	return w, os.Mkdir(w.dir(), 0o700)
+	if err := os.Mkdir(w.dir(), 0o700); err != nil && !(w.killed && errors.Is(err, fs.ErrExist)) {
+		return nil, err
+	}
+	return w, nil
 }
 
 // checkDest makes sure that nothing but a backup is written to: not other files, nor the server's
@@ -229,31 +232,33 @@ func (n names) oldLeftover(name string) bool {
 	return name == lockName || strings.HasPrefix(name, "next") || strings.HasPrefix(name, "verify-") || strings.HasPrefix(name, n.database+"-")
 }
 
-// clean removes what interrupted backups have left.
+// clean removes what interrupted backups have left: but for the folder of a generation, which says
+// that there was one until another backup is complete.
 func (w *dirWriter) clean() error {
-	entries, err := os.ReadDir(filepath.Join(w.root, generationsName))
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.Name() == nextName || strings.HasPrefix(e.Name(), goneName) {
-			w.killed = w.killed || e.Name() == nextName
-			if err := os.RemoveAll(filepath.Join(w.root, generationsName, e.Name())); err != nil {
-				return err
+	remove := func(dir string, leftover func(name string) bool) error {
+		entries, err := os.ReadDir(dir)
+		for _, e := range entries {
+			if leftover(e.Name()) {
+				err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
 			}
 		}
-	}
-	if entries, err = os.ReadDir(w.root); err != nil {
 		return err
 	}
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "next") || strings.HasPrefix(e.Name(), "verify-") {
-			if err := os.RemoveAll(filepath.Join(w.root, e.Name())); err != nil {
-				return err
-			}
-		}
+	info, err := os.Stat(w.dir())
+	switch {
+	case err == nil && info.IsDir():
+		w.killed = true
+		err = remove(w.dir(), func(string) bool { return true })
+	case isMissing(err):
+		err = nil
 	}
-	return nil
+	if err == nil {
+		err = remove(filepath.Dir(w.dir()), func(name string) bool { return strings.HasPrefix(name, goneName) })
+	}
+	if err == nil {
+		err = remove(w.root, func(name string) bool { return strings.HasPrefix(name, "next") || strings.HasPrefix(name, "verify-") })
+	}
+	return err
 }
 
 func (w *dirWriter) dir() string    { return filepath.Join(w.root, generationsName, nextName) }

@@ -135,6 +135,40 @@ func TestPowerFailureAfterBackup(t *testing.T) {
 	}
 }
 
+// That a backup was killed is known until another one is complete, also if the one after it ends
+// before it has begun to copy.
+func TestPowerFailureAfterTwoBackups(t *testing.T) {
+	w := open(t, filepath.Join(t.TempDir(), "data"), options{})
+	w.seed(t, 0, 2, seed.Seed{Records: 1, Blobs: 1})
+	root := t.TempDir()
+	to := filepath.Join(root, "pds")
+	dead := false
+	disk := watchDisk(t, root, func(path string) bool { return !dead || !isDir(path) })
+	broken := errors.New("broken")
+	fail := func(context.Context) (map[string][]byte, error) {
+		dead = true // what closes a backup that fails is not done
+		return nil, broken
+	}
+	if _, err := (backup.Backup{Layout: layout, Files: fail}).ToDir(t.Context(), w.Source, to); !errors.Is(err, broken) {
+		t.Fatal(err)
+	}
+	dead = false
+	next, inTheWay := filepath.Join(to, "generations", "next"), filepath.Join(to, nameBlobs, "staged")
+	if err := errors.Join(os.Mkdir(next, 0o700), os.WriteFile(filepath.Join(next, "half"), nil, 0o600), os.Remove(inTheWay), os.WriteFile(inTheWay, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (backup.Backup{Layout: layout}).ToDir(t.Context(), w.Source, to); err == nil {
+		t.Fatal("a backup was made with a file in its way")
+	}
+	if err := os.Remove(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (backup.Backup{Layout: layout, Files: secretFiles}).ToDir(t.Context(), w.Source, to); err != nil {
+		t.Fatal(err)
+	}
+	lasts(t, disk, root, "pds")
+}
+
 func isDir(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.IsDir()
