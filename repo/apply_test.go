@@ -1,12 +1,14 @@
 package repo_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/commit"
@@ -305,5 +307,66 @@ func TestDelete(t *testing.T) {
 		}
 		create(t, h, alice)
 		check(t, store, k, map[syntax.DID]map[string]string{alice: {}, bob: {}})
+	})
+}
+
+// remade calls a function after each deletion, as another process may do something then.
+type remade struct {
+	storage.Repos
+	after func()
+}
+
+func (r remade) Delete(ctx context.Context, did syntax.DID, events []storage.Event) (int64, error) {
+	seq, err := r.Repos.Delete(ctx, did, events)
+	if err == nil {
+		r.after()
+	}
+	return seq, err
+}
+
+// TestDeleteBesideCreate: an account that another process makes again keeps the blobs that it has
+// then.
+func TestDeleteBesideCreate(t *testing.T) {
+	stores(t, func(t *testing.T, store storage.Store) {
+		k := &keys{}
+		other := repo.NewHost(repo.Config{Store: store, Signer: k.signer})
+		var blob storage.BlobInfo
+		upload := func(text string) {
+			t.Helper()
+			info, err := other.UploadBlob(ctx, alice, "text/plain", strings.NewReader(text), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rec := record(t, map[string]any{"$type": string(notes), "b": data.Blob{Ref: info.CID, MIME: info.MIME, Size: info.Size}.Value()})
+			apply(t, other, alice, map[string]string{}, one(repo.Create, "blob", rec, nil))
+			blob = info
+		}
+		deleting := store
+		deleting.Repos = remade{store.Repos, func() {
+			create(t, other, alice)
+			upload("new")
+		}}
+		create(t, other, alice)
+		upload("old")
+		if err := repo.NewHost(repo.Config{Store: deleting, Signer: k.signer}).Delete(ctx, alice); err != nil {
+			t.Fatal(err)
+		}
+		r, _, err := other.OpenBlob(ctx, alice, blob.CID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		// What the first account has left goes with a sweep.
+		if n, err := other.SweepBlobs(ctx, alice, time.Now().Add(time.Hour)); n != 1 || err != nil {
+			t.Errorf("swept %d blobs, %v", n, err)
+		}
+		if err := other.Delete(ctx, alice); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := store.Blobs.Stat(ctx, alice, blob.CID); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("a blob of a deleted account: %v", err)
+		}
 	})
 }

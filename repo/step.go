@@ -149,6 +149,11 @@ func (h *Host) Turn(ctx context.Context, did syntax.DID) (done func(), err error
 
 // Delete removes a repository with all its data, including blobs and earlier events. In the same
 // atomic change it appends events, such as the #account event that says so.
+//
+// Blobs are deleted after that change. If another process makes a repository for the account again
+// in between, its blobs stay, except those that are uploaded while this one is deleting: it looks
+// for a repository once, before it begins. So let an account be made again only when its deletion
+// has returned.
 func (h *Host) Delete(ctx context.Context, did syntax.DID, events ...storage.Event) error {
 	if err := checkAside(events, nil); err != nil {
 		return err
@@ -179,7 +184,7 @@ func (h *Host) DeleteStep(ctx context.Context, did syntax.DID, fn func(*Step) er
 	defer unlock()
 	change, err := h.step(ctx, did, fn)
 	if errors.Is(err, ErrRepoNotFound) {
-		if err := h.store.Blobs.DeleteAll(ctx, did); err != nil {
+		if err := h.deleteBlobs(ctx, did); err != nil {
 			return err
 		}
 	}
@@ -196,8 +201,17 @@ func (h *Host) delete(ctx context.Context, did syntax.DID, events []storage.Even
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return err
 	}
-	if blobErr := h.store.Blobs.DeleteAll(ctx, did); blobErr != nil {
+	if blobErr := h.deleteBlobs(ctx, did); blobErr != nil {
 		return blobErr
 	}
 	return notFound(err, ErrRepoNotFound)
+}
+
+// deleteBlobs deletes the blobs of a repository that was deleted. If another process has made one for
+// the account again, they stay: sweeps delete what the new one does not refer to.
+func (h *Host) deleteBlobs(ctx context.Context, did syntax.DID) error {
+	if _, err := h.store.Repos.Head(ctx, did); !errors.Is(err, storage.ErrNotFound) {
+		return err
+	}
+	return h.store.Blobs.DeleteAll(ctx, did)
 }
