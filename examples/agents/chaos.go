@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/examples/agents/internal/check"
+	"github.com/pdskit/pdskit/internal/sleep"
 )
 
 // chaos starts the program again and again, kills it and single agents at random moments, lets it
@@ -90,13 +91,13 @@ func killing(ctx context.Context, o options, random *rand.Rand, said io.Writer) 
 				return kills, agents, ctx.Err()
 			}
 			for range random.IntN(4) {
-				sleep(ctx, between(50*time.Millisecond, 500*time.Millisecond))
+				sleep.For(ctx, between(50*time.Millisecond, 500*time.Millisecond))
 				if killAgent(ctx, o.listen, random.IntN(o.agents)) == nil {
 					agents++
 				}
 			}
 		}
-		sleep(ctx, between(10*time.Millisecond, 1200*time.Millisecond))
+		sleep.For(ctx, between(10*time.Millisecond, 1200*time.Millisecond))
 		c.kill()
 		if err := ctx.Err(); err != nil {
 			return kills, agents, err
@@ -123,13 +124,6 @@ func killAgent(ctx context.Context, address string, n int) error {
 		return fmt.Errorf("%s", res.Status)
 	}
 	return nil
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
 }
 
 // tail is a writer that keeps the end of what is written.

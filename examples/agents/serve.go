@@ -16,6 +16,7 @@ import (
 	"github.com/pdskit/pdskit/examples/agents/internal/host"
 	"github.com/pdskit/pdskit/examples/agents/internal/index"
 	"github.com/pdskit/pdskit/examples/agents/internal/web"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -100,10 +101,7 @@ func (w *world) run(ctx context.Context) {
 			if err != nil && ctx.Err() == nil {
 				failed(fmt.Errorf("index: %w", err))
 			}
-			select {
-			case <-time.After(100 * time.Millisecond):
-			case <-ctx.Done():
-			}
+			sleep.For(ctx, 100*time.Millisecond)
 		}
 	})
 	w.agents.Run(ctx)
@@ -122,10 +120,7 @@ func (w *world) untilIdle(ctx context.Context) {
 			return
 		}
 		before = idle
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
-		}
+		sleep.For(ctx, 50*time.Millisecond)
 	}
 }
 

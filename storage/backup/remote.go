@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/bucket"
@@ -77,16 +78,8 @@ func (r Remote) open() (remote, error) {
 // add up to two minutes.
 const attempts = 8
 
-func pause(ctx context.Context, n int) error {
-	timer := time.NewTimer(time.Second << n)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
-}
+// pause is the time after some attempts, of which the first has the number 0.
+func pause(n int) time.Duration { return time.Second << n }
 
 // passing reports whether trying again may help.
 func passing(err error) bool {
@@ -108,7 +101,7 @@ func try(ctx context.Context, fn func() error) error {
 		if err == nil || ctx.Err() != nil || n == attempts-1 || !passing(err) {
 			return err
 		}
-		if ctxErr := pause(ctx, n); ctxErr != nil {
+		if sleep.For(ctx, pause(n)) != nil {
 			return err
 		}
 	}
@@ -219,8 +212,8 @@ func (o *objectReader) Read(p []byte) (int, error) {
 		if o.failed++; o.failed == attempts || !o.wasShort && !passing(err) {
 			return 0, err
 		}
-		if ctxErr := pause(o.ctx, o.failed-1); ctxErr != nil {
-			return 0, ctxErr
+		if err := sleep.For(o.ctx, pause(o.failed-1)); err != nil {
+			return 0, err
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/lease"
 	"github.com/pdskit/pdskit/storage/memory"
@@ -33,10 +34,8 @@ func (l *link) wait(ctx context.Context) error {
 	slow, cut := l.slow, l.cut
 	l.mu.Unlock()
 	if slow > 0 {
-		select {
-		case <-time.After(rand.N(slow)):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := sleep.For(ctx, rand.N(slow)); err != nil {
+			return err
 		}
 	}
 	if cut {

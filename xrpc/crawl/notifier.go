@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/identity/safehttp"
+	"github.com/pdskit/pdskit/internal/sleep"
 )
 
 // Log is the part of a host's event log that a Notifier uses; storage.Events implements it.
@@ -123,10 +124,8 @@ func (n *Notifier) Run(ctx context.Context) error {
 		for _, r := range relays {
 			r.change(func(s *schedule, now time.Time) { s.written(now, watched) })
 		}
-		select {
-		case <-time.After(settle):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := sleep.For(ctx, settle); err != nil {
+			return err
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
@@ -81,9 +82,7 @@ func askPatiently(ctx context.Context, client *http.Client, hostname, relay stri
 		if !away || time.Until(end) < between {
 			return f
 		}
-		select {
-		case <-time.After(between):
-		case <-ctx.Done():
+		if sleep.For(ctx, between) != nil {
 			return f
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 )
@@ -43,7 +44,7 @@ func (r *run) checkHeads(ctx context.Context) {
 		now := r.Now()
 		if seconds, err := strconv.ParseInt(text, 10, 64); err == nil {
 			// A clock that was set back does not make it wait for longer.
-			if wait := min(time.Unix(seconds, 0).Add(every).Sub(now), every); !sleep(ctx, max(wait, 0)) {
+			if wait := min(time.Unix(seconds, 0).Add(every).Sub(now), every); sleep.For(ctx, wait) != nil {
 				return
 			}
 			if r.eachAccount(ctx, r.unchecked(every), func(d *draft) { d.dueAgain(r.Now().Add(rand.N(every/2 + 1))) }) != nil {

@@ -3,8 +3,6 @@ package indexer
 import (
 	"context"
 	"errors"
-	"fmt"
-	"hash/maphash"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -13,6 +11,8 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/internal/paging"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
@@ -71,7 +71,7 @@ func (s *source) listWhenAsked(ctx context.Context) {
 			if xerr := (*xrpc.Error)(nil); errors.As(err, &xerr) {
 				wait = max(wait, min(xerr.RetryAfter(s.Now()), maxAsked))
 			}
-			sleep(ctx, wait)
+			sleep.For(ctx, wait)
 		}
 	}
 }
@@ -125,7 +125,7 @@ func (s *source) listHosts(ctx context.Context) {
 	}
 	c := &xrpc.Client{Host: s.url, HTTP: s.HTTP}
 	var names []string
-	err := eachPage(ctx, func(ctx context.Context, cursor string) (string, int, error) {
+	err := paging.Each(ctx, func(ctx context.Context, cursor string) (string, int, error) {
 		out, err := api.SyncListHosts(ctx, c, api.SyncListHostsParams{Limit: 200, Cursor: cursor})
 		for _, h := range out.Hosts {
 			if len(names) < maxHosts && (h.Status == "" || h.Status == "active" || h.Status == "idle") {
@@ -173,7 +173,7 @@ const (
 const maxHosts = 100_000
 
 func (s *source) listByCollection(ctx context.Context, sc *scope, c *xrpc.Client, collection syntax.NSID) error {
-	return eachPage(ctx, func(ctx context.Context, cursor string) (string, int, error) {
+	return paging.Each(ctx, func(ctx context.Context, cursor string) (string, int, error) {
 		out, err := api.SyncListReposByCollection(ctx, c, api.SyncListReposByCollectionParams{Collection: collection, Limit: 500, Cursor: cursor})
 		if err != nil {
 			return "", 0, err
@@ -187,7 +187,7 @@ func (s *source) listByCollection(ctx context.Context, sc *scope, c *xrpc.Client
 }
 
 func (s *source) listRepos(ctx context.Context, sc *scope, c *xrpc.Client, signaled bool) error {
-	return eachPage(ctx, func(ctx context.Context, cursor string) (string, int, error) {
+	return paging.Each(ctx, func(ctx context.Context, cursor string) (string, int, error) {
 		out, err := api.SyncListRepos(ctx, c, api.SyncListReposParams{Limit: 500, Cursor: cursor})
 		if err != nil {
 			return "", 0, err
@@ -291,43 +291,6 @@ func (r *run) update(ctx context.Context, did syntax.DID, f func(d *draft) error
 		if err := r.store(ctx, d); !errors.Is(err, ErrConflict) {
 			return err
 		}
-	}
-}
-
-// maxPages bounds a list. With 500 accounts on a page, it may have 100 million.
-const maxPages = 200_000
-
-// pageTimeout bounds the time for one page of a list.
-const pageTimeout = time.Minute
-
-// maxEmptyPages is how many pages without an account may follow one another: a relay that has many
-// accounts that it does not show sends some.
-const maxEmptyPages = 100
-
-// eachPage reads page after page, until one has no cursor.
-func eachPage(ctx context.Context, read func(ctx context.Context, cursor string) (next string, n int, err error)) error {
-	seed := maphash.MakeSeed()
-	seen := make(map[uint64]bool) // the cursors
-	empty := 0
-	for cursor := ""; ; {
-		at := maphash.String(seed, cursor)
-		switch {
-		case seen[at]:
-			return nil // it goes in a circle
-		case len(seen) == maxPages:
-			return fmt.Errorf("the list has more than %d pages", maxPages)
-		}
-		seen[at] = true
-		limited, done := context.WithTimeout(ctx, pageTimeout)
-		next, n, err := read(limited, cursor)
-		done()
-		if empty++; n > 0 {
-			empty = 0
-		}
-		if err != nil || next == "" || empty == maxEmptyPages {
-			return err
-		}
-		cursor = next
 	}
 }
 

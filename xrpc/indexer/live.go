@@ -8,6 +8,7 @@ import (
 
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -126,7 +127,7 @@ func (r *run) store(ctx context.Context, d *draft) error {
 			}
 		}
 		r.sinkFailed(err)
-		r.lanes.withoutSlot(ctx, func() { sleep(ctx, delay) })
+		r.lanes.withoutSlot(ctx, func() { sleep.For(ctx, delay) })
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -239,7 +240,7 @@ func (r *run) readAfterDrop(ctx context.Context, it *item, signaled bool) {
 		}
 		if !errors.Is(err, ErrConflict) {
 			r.sinkFailed(err)
-			sleep(ctx, time.Second)
+			sleep.For(ctx, time.Second)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
@@ -167,7 +168,7 @@ func (r *run) positions() map[string]string {
 
 // storePositions stores positions once a second. Those who come earlier again have no effect.
 func (r *run) storePositions(ctx context.Context) {
-	for sleep(ctx, time.Second) {
+	for sleep.For(ctx, time.Second) == nil {
 		if err := r.storeNow(ctx, nil); err != nil {
 			r.sinkFailed(err)
 		}
@@ -265,7 +266,7 @@ func (s *source) follow(ctx context.Context) {
 		if s.Now().Sub(started) > time.Minute {
 			tries = 1
 		}
-		if !sleep(ctx, backoff(tries, time.Second, time.Minute)) {
+		if sleep.For(ctx, backoff(tries, time.Second, time.Minute)) != nil {
 			return
 		}
 	}
@@ -300,7 +301,7 @@ func (s *source) drain(ctx context.Context) error {
 		if n == 0 {
 			return nil
 		}
-		if !sleep(ctx, 20*time.Millisecond) {
+		if sleep.For(ctx, 20*time.Millisecond) != nil {
 			return ctx.Err()
 		}
 	}

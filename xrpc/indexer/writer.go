@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -158,7 +159,7 @@ func persist(ctx context.Context, failed func(error), f func() error) error {
 			return ctx.Err()
 		}
 		failed(err)
-		if !sleep(ctx, delay) {
+		if sleep.For(ctx, delay) != nil {
 			return ctx.Err()
 		}
 	}

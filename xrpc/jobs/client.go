@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/storage/queue"
 	"github.com/pdskit/pdskit/xrpc"
 )
@@ -63,24 +64,10 @@ func (c *Client) Take(ctx context.Context, n int, wait time.Duration) ([]*queue.
 			ID: j.ID, Lease: j.Lease, Body: j.Body, Key: j.Key, Attempt: j.Attempt, Enqueued: j.Enqueued, Until: j.Until, LastError: j.LastError,
 		})
 	}
-	if len(list) == 0 {
-		c.rest(ctx, min(wait, time.Second)-time.Since(begin))
+	if len(list) == 0 { // at once, as from a server on which too many wait
+		sleep.For(ctx, min(wait, time.Second)-time.Since(begin))
 	}
 	return list, nil
-}
-
-// rest waits after an answer without jobs that came at once, as from a server on which too many
-// wait.
-func (c *Client) rest(ctx context.Context, d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }
 
 // Extend extends leases to LeaseTime from now, sets their Until, and returns the jobs whose leases

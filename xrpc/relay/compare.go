@@ -6,6 +6,8 @@ import (
 	"iter"
 	"net/url"
 
+	"github.com/pdskit/pdskit/internal/paging"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
@@ -27,7 +29,7 @@ func (h *host) startComparing() {
 	h.comparing.start(h.r, func(ctx context.Context) {
 		for try := 0; ; try++ {
 			err := h.compareAsked(ctx)
-			if err == nil || !sleep(ctx, backoff(try, holdLeast, repairMost)) {
+			if err == nil || sleep.For(ctx, backoff(try, holdLeast, repairMost)) != nil {
 				return
 			}
 			h.note(err)
@@ -119,10 +121,6 @@ func (h *host) compareAll(ctx context.Context) error {
 	return nil
 }
 
-// maxEmptyPages is how many pages without an account may follow one another: a host that has many
-// accounts that it does not show may send some.
-const maxEmptyPages = 100
-
 // list yields the accounts of the host.
 func (h *host) list(ctx context.Context) iter.Seq2[listed, error] {
 	return func(yield func(listed, error) bool) {
@@ -137,12 +135,14 @@ func (h *host) list(ctx context.Context) iter.Seq2[listed, error] {
 			}
 			return
 		}
-		params := url.Values{"limit": {"1000"}}
-		for empty := 0; ; {
+		err := paging.Each(ctx, func(ctx context.Context, cursor string) (string, int, error) {
+			params := url.Values{"limit": {"1000"}}
+			if cursor != "" {
+				params.Set("cursor", cursor)
+			}
 			var page api.SyncListReposOutput
 			if err := h.r.fetchJSON(ctx, h.name, api.SyncListReposNSID, params, &page); err != nil {
-				yield(listed{}, err)
-				return
+				return "", 0, err
 			}
 			for _, repo := range page.Repos {
 				did, err := syntax.ParseDID(string(repo.DID))
@@ -150,16 +150,13 @@ func (h *host) list(ctx context.Context) iter.Seq2[listed, error] {
 					continue
 				}
 				if !yield(listed{did, repo.Rev, repo.Active != nil && !*repo.Active}, nil) {
-					return
+					return "", 0, nil // enough
 				}
 			}
-			if empty++; len(page.Repos) > 0 {
-				empty = 0
-			}
-			if page.Cursor == "" || page.Cursor == params.Get("cursor") || empty == maxEmptyPages {
-				return
-			}
-			params.Set("cursor", page.Cursor)
+			return page.Cursor, len(page.Repos), nil
+		})
+		if err != nil {
+			yield(listed{}, err)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/internal/cbor"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/stream"
@@ -57,7 +58,7 @@ func (h *host) run(ctx context.Context) {
 		case <-t.C:
 		case <-h.wake:
 			// Whoever asks for the crawl of a host does not make the relay knock without pause.
-			sleep(ctx, wakeLeast-h.r.Now().Sub(began))
+			sleep.For(ctx, wakeLeast-h.r.Now().Sub(began))
 		case <-ctx.Done():
 		}
 		t.Stop()

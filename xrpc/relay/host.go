@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 )
@@ -273,10 +274,7 @@ func (h *host) pace(ctx context.Context) error {
 	h.seen.Heard = now
 	h.slow = wait > time.Second
 	h.mu.Unlock()
-	if !sleep(ctx, wait) {
-		return ctx.Err()
-	}
-	return nil
+	return sleep.For(ctx, wait)
 }
 
 // admit takes a message in, at the host's rate.
@@ -301,7 +299,7 @@ func (h *host) mayRefresh(ctx context.Context) bool {
 	h.mu.Lock()
 	wait := h.refreshes.take(h.r.Now(), refreshRate, refreshBurst)
 	h.mu.Unlock()
-	return sleep(ctx, wait)
+	return sleep.For(ctx, wait) == nil
 }
 
 // refund gives back what mayRefresh took.

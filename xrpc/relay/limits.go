@@ -78,21 +78,6 @@ func (b *bucket) take(now time.Time, rate float64, size int64) time.Duration {
 	return time.Duration(-b.tokens / rate * float64(time.Second))
 }
 
-// sleep waits, and reports false if the context has ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 // budget is a number of bytes that many share.
 type budget struct {
 	limit int64

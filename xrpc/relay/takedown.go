@@ -9,6 +9,7 @@ import (
 
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/internal/exactjson"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 )
@@ -205,7 +206,7 @@ func (r *Relay) resume(ctx context.Context) {
 		if len(list) < page {
 			after = ""
 		}
-		if !sleep(ctx, every) {
+		if sleep.For(ctx, every) != nil {
 			return
 		}
 	}

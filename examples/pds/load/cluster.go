@@ -23,6 +23,7 @@ import (
 	"github.com/pdskit/pdskit/identity/plctest"
 	"github.com/pdskit/pdskit/internal/pgtest"
 	"github.com/pdskit/pdskit/internal/s3test"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/storage/lease"
 	"github.com/pdskit/pdskit/storage/postgres"
 )
@@ -141,7 +142,7 @@ func (c *cluster) pick(ctx context.Context) *member {
 		if m := c.any(); m.up.Load() {
 			return m
 		}
-		pause(ctx, 10*time.Millisecond)
+		sleep.For(ctx, 10*time.Millisecond)
 	}
 	return c.any()
 }
@@ -198,7 +199,7 @@ func (m *member) start(ctx context.Context) (err error) {
 }
 
 func (m *member) wait(ctx context.Context) error {
-	for begin := time.Now(); !m.up.Load(); pause(ctx, 20*time.Millisecond) {
+	for begin := time.Now(); !m.up.Load(); sleep.For(ctx, 20*time.Millisecond) {
 		if time.Since(begin) > time.Minute || ctx.Err() != nil {
 			return fmt.Errorf("%s is not well within a minute", m.id)
 		}
@@ -215,7 +216,7 @@ func (m *member) watch(ctx context.Context) {
 			resp.Body.Close()
 		}
 		m.up.Store(err == nil && resp.StatusCode == http.StatusOK)
-		pause(ctx, 100*time.Millisecond+rand.N(50*time.Millisecond))
+		sleep.For(ctx, 100*time.Millisecond+rand.N(50*time.Millisecond))
 	}
 }
 

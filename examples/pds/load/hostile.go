@@ -19,6 +19,7 @@ import (
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
 	"github.com/pdskit/pdskit/internal/seed"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc/stream"
@@ -146,10 +147,7 @@ func (w *watch) fail(format string, args ...any) {
 func every(ctx context.Context, pause time.Duration, fn func()) {
 	for ctx.Err() == nil {
 		fn()
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-		}
+		sleep.For(ctx, pause)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
@@ -150,7 +151,7 @@ func (l *load) newcomers(ctx context.Context) {
 		} else {
 			l.login(ctx)
 		}
-		pause(ctx, 300*time.Millisecond)
+		sleep.For(ctx, 300*time.Millisecond)
 	}
 }
 
@@ -211,7 +212,7 @@ func (w *writer) run(ctx context.Context) {
 		default:
 			w.export(ctx)
 		}
-		pause(ctx, 150*time.Millisecond)
+		sleep.For(ctx, 150*time.Millisecond)
 	}
 }
 
@@ -404,6 +405,6 @@ func readRepo(ctx context.Context, c *xrpc.Client, did syntax.DID, opt *commit.R
 // settle lets all calls end that are under way.
 func (l *load) settle(ctx context.Context) {
 	for begin := time.Now(); time.Since(begin) < 2*time.Second; {
-		pause(ctx, 100*time.Millisecond)
+		sleep.For(ctx, 100*time.Millisecond)
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/pdskit/pdskit/internal/sleep"
 )
 
 // nodes runs several servers on one database and one bucket under mixed load, while they are
@@ -108,7 +110,7 @@ func (c *cluster) trouble(ctx context.Context, d time.Duration) (*troubles, erro
 		if x.database == 0 && time.Now().After(half) {
 			c.note("PostgreSQL is killed")
 			c.pg.Kill()
-			pause(ctx, time.Second)
+			sleep.For(ctx, time.Second)
 			if err := c.pg.Restart(); err != nil {
 				return nil, err
 			}
@@ -123,7 +125,7 @@ func (c *cluster) trouble(ctx context.Context, d time.Duration) (*troubles, erro
 		if err := c.allUp(ctx); err != nil {
 			return nil, err
 		}
-		pause(ctx, min(2*time.Second, max(0, time.Until(end))))
+		sleep.For(ctx, min(2*time.Second, max(0, time.Until(end))))
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -137,7 +139,7 @@ func (c *cluster) killOne(ctx context.Context, x *troubles) error {
 	c.note("%s is killed", m.id)
 	m.kill()
 	x.killed++
-	pause(ctx, time.Second)
+	sleep.For(ctx, time.Second)
 	return m.start(ctx)
 }
 
@@ -164,7 +166,7 @@ func (c *cluster) pauseLeader(ctx context.Context, x *troubles) error {
 		}
 	}
 	return c.pause(ctx, x, m, func() error {
-		for begin := time.Now(); ; pause(ctx, 50*time.Millisecond) {
+		for begin := time.Now(); ; sleep.For(ctx, 50*time.Millisecond) {
 			other, next, err := c.maintenance.Holder(ctx)
 			if err == nil && other != "" && other != name && next > token {
 				x.takeovers++
@@ -188,21 +190,13 @@ func (c *cluster) pause(ctx context.Context, x *troubles, m *member, until func(
 	begin := time.Now()
 	x.inFlight += m.stop()
 	err := until()
-	pause(ctx, 2*nodeLease-time.Since(begin))
+	sleep.For(ctx, 2*nodeLease-time.Since(begin))
 	took := time.Since(begin)
 	m.goOn()
 	x.paused++
 	x.longest = max(x.longest, took)
 	c.note("%s goes on after %.1f s", m.id, took.Seconds())
 	return err
-}
-
-// pause waits.
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(max(d, 0)):
-	case <-ctx.Done():
-	}
 }
 
 // tails are the ends of the nodes' logs.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
@@ -146,10 +147,7 @@ func (s *Service) requestPasswordReset(ctx context.Context, r *xrpc.Request, in 
 	if !s.post.do(func(ctx context.Context) { s.mailReset(ctx, in.Email) }) {
 		return out, errBusy
 	}
-	select {
-	case <-time.After(s.resetAnswer):
-	case <-ctx.Done():
-	}
+	sleep.For(ctx, s.resetAnswer)
 	return out, nil
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"github.com/pdskit/pdskit/internal/sleep"
 )
 
 // An agent does one thing at a time. What it is to do waits in its mailbox; while there is
@@ -120,10 +122,7 @@ func (a *Agent) kill(down time.Duration) {
 	a.g.changed()
 	if first && a.g.ctx.Err() == nil {
 		a.g.running.Go(func() {
-			select {
-			case <-time.After(down):
-			case <-a.g.ctx.Done():
-			}
+			sleep.For(a.g.ctx, down)
 			a.mu.Lock()
 			a.down = false
 			a.wake()

@@ -25,6 +25,7 @@ import (
 	"github.com/pdskit/pdskit/examples/agents/internal/host"
 	"github.com/pdskit/pdskit/examples/agents/internal/index"
 	"github.com/pdskit/pdskit/examples/agents/internal/lex"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
@@ -192,10 +193,7 @@ func (g *Group) Run(ctx context.Context) {
 				if err := fn(ctx); err != nil && ctx.Err() == nil {
 					g.cfg.Failed(err)
 				}
-				select {
-				case <-time.After(pause):
-				case <-ctx.Done():
-				}
+				sleep.For(ctx, pause)
 			}
 		})
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pdskit/pdskit/examples/agents/internal/brain"
 	"github.com/pdskit/pdskit/examples/agents/internal/lex"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
@@ -59,11 +60,7 @@ func (g *Group) choose(ctx context.Context, kind string) (*Agent, error) {
 		if best != nil {
 			return best, nil
 		}
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-			return nil, queue.ErrReleased
-		}
+		sleep.For(ctx, 100*time.Millisecond)
 	}
 	return nil, queue.ErrReleased
 }

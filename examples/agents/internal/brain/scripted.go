@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/pdskit/pdskit/internal/sleep"
 )
 
 // Scripted is a brain without a model: what it says follows from the request alone. Its planner
@@ -48,14 +50,7 @@ func (s Scripted) wait(ctx context.Context, r Request) error {
 	if s.Pace <= 0 || r.Occasion != OnTask {
 		return ctx.Err()
 	}
-	t := time.NewTimer(s.Pace/2 + time.Duration(hash(r.Task.URI)%1000)*s.Pace/1000)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return sleep.For(ctx, s.Pace/2+time.Duration(hash(r.Task.URI)%1000)*s.Pace/1000)
 }
 
 // agenda is the planner's list.

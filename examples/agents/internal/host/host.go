@@ -26,6 +26,7 @@ import (
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
 	"github.com/pdskit/pdskit/internal/durablefile"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
@@ -128,10 +129,7 @@ func (h *Host) Run(ctx context.Context, failed func(error)) {
 				if err := part(ctx); err != nil && ctx.Err() == nil {
 					failed(err)
 				}
-				select {
-				case <-ctx.Done():
-				case <-time.After(100 * time.Millisecond):
-				}
+				sleep.For(ctx, 100*time.Millisecond)
 			}
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/repo/follow"
 )
@@ -53,13 +54,13 @@ func (l *live) run(ctx context.Context) {
 	running.Go(func() {
 		for ctx.Err() == nil {
 			l.read(ctx)
-			wait(ctx, pause)
+			sleep.For(ctx, pause)
 		}
 	})
 	for ctx.Err() == nil {
 		l.look(ctx)
 		changed := l.s.cfg.Agents.Changed()
-		wait(ctx, pause)
+		sleep.For(ctx, pause)
 		select {
 		case <-changed:
 		case <-time.After(time.Second):
@@ -71,13 +72,6 @@ func (l *live) run(ctx context.Context) {
 	l.ended = true
 	l.wake()
 	l.mu.Unlock()
-}
-
-func wait(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
 }
 
 // wake wakes the pages. The caller holds mu.

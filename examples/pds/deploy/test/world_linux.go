@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/identity/plctest"
+	"github.com/pdskit/pdskit/internal/sleep"
 )
 
 // Addresses look public, since servers refuse to call private ones for strangers. Nothing of them
@@ -241,10 +242,8 @@ func retry(limit time.Duration, f func() error) error {
 		if err == nil {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if sleep.For(ctx, 200*time.Millisecond) != nil {
 			return err
-		case <-time.After(200 * time.Millisecond):
 		}
 	}
 }

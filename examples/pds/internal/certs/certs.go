@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/sleep"
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
 )
@@ -210,11 +211,7 @@ func (c *Certs) Run(ctx context.Context) {
 		} else {
 			c.serving(cert)
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if sleep.For(ctx, wait) != nil {
 			return
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/selfcheck"
+	"github.com/pdskit/pdskit/internal/sleep"
 )
 
 // Pauses before something that has failed is tried again.
@@ -53,14 +54,7 @@ func runBackup(ctx context.Context, c *call) error {
 // context ends. What fails is tried again sooner, with pauses that grow.
 func repeat(ctx context.Context, first, every time.Duration, fn func() error) {
 	pause := firstPause
-	for wait := first; ; {
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-timer.C:
-		}
+	for wait := first; sleep.For(ctx, wait) == nil; {
 		begun := time.Now()
 		if err := fn(); err != nil {
 			wait, pause = min(pause, every), min(2*pause, longestPause)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
@@ -41,19 +42,15 @@ func health(ctx context.Context, c *call) error {
 	}
 	err = cl.Query(ctx, "_health", nil, &out)
 	for pause := 50 * time.Millisecond; err != nil && c.values.wait > 0; pause = min(2*pause, time.Second) {
-		select {
-		case <-time.After(pause):
-			var last error
-			if last = cl.Query(ctx, "_health", nil, &out); last == nil || ctx.Err() == nil {
-				err = last
-			}
-			continue
-		case <-ctx.Done():
-		}
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		switch ended := sleep.For(ctx, pause); {
+		case errors.Is(ended, context.DeadlineExceeded):
 			return fmt.Errorf("not well after %s: %w", c.values.wait, explain(err))
+		case ended != nil:
+			return ended
 		}
-		return ctx.Err()
+		if last := cl.Query(ctx, "_health", nil, &out); last == nil || ctx.Err() == nil {
+			err = last
+		}
 	}
 	if err != nil {
 		return explain(err)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/server"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
@@ -117,10 +118,8 @@ func (i *initiation) first(ctx context.Context, cfg *config.Config) (*firstAccou
 		if page, err = api.SyncListRepos(limited, cl, api.SyncListReposParams{Limit: 1}); err == nil {
 			break
 		}
-		select {
-		case <-limited.Done():
+		if sleep.For(limited, time.Second) != nil {
 			return nil, explain(err)
-		case <-time.After(time.Second):
 		}
 	}
 	if len(page.Repos) > 0 {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -139,10 +140,8 @@ const rotateTries = 8
 func (r *plcRotation) rotate(ctx context.Context, did syntax.DID) (state keyState, err error) {
 	for try := range rotateTries {
 		if try > 0 {
-			select {
-			case <-time.After(time.Second << try / 2):
-			case <-ctx.Done():
-				return 0, ctx.Err()
+			if err := sleep.For(ctx, time.Second<<try/2); err != nil {
+				return 0, err
 			}
 		}
 		state, err = r.once(ctx, did)

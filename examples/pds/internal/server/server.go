@@ -24,6 +24,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/update"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/xrpc/atproto/blobtype"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
 	"github.com/pdskit/pdskit/xrpc/doctor"
@@ -344,10 +345,7 @@ func (s *Server) Drain(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, s.cfg.DrainTimeout)
 	defer cancel()
 	s.pds.Drain(limited)
-	select {
-	case <-time.After(s.cfg.DrainDelay):
-	case <-ctx.Done():
-	}
+	sleep.For(ctx, s.cfg.DrainDelay)
 }
 
 // Shutdown ends subscriptions, lets requests end until the context does, and

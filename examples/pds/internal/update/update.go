@@ -24,6 +24,7 @@ import (
 	"github.com/pdskit/pdskit/identity/safehttp"
 	"github.com/pdskit/pdskit/internal/durablefile"
 	"github.com/pdskit/pdskit/internal/exactjson"
+	"github.com/pdskit/pdskit/internal/sleep"
 )
 
 // Feed is the project's own list of releases.
@@ -99,15 +100,7 @@ func (c *Checker) now() time.Time {
 
 // Run asks when it is due, until the context ends. A restart does not ask again.
 func (c *Checker) Run(ctx context.Context) {
-	for {
-		wait := c.Due()
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		}
+	for sleep.For(ctx, c.Due()) == nil {
 		c.Ask(ctx)
 	}
 }
