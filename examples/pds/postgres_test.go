@@ -3,10 +3,13 @@
 package main_test
 
 import (
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/pdskit/pdskit/internal/pgtest"
+	"github.com/pdskit/pdskit/internal/testenv"
 )
 
 // A server keeps everything but blobs in PostgreSQL: it is killed, the database is killed and comes
@@ -62,4 +65,22 @@ func TestServerOnPostgreSQL(t *testing.T) {
 	o.fails(0, "All is well", "check")
 	wrong := newOperator(t, dir, "PDS_PORT=0", "PDS_DATABASE_URL=postgres://127.0.0.1:1/nothing?connect_timeout=1")
 	wrong.fails(1, "127.0.0.1", "serve")
+}
+
+// A server whose database has lost events, as after a failover to a standby that was behind, says so.
+func TestDatabaseThatIsBehind(t *testing.T) {
+	db := pgtest.Start(t)
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	p := startLogging(t, t.TempDir(), log, "PDS_PORT=0", "PDS_DATABASE_URL="+db.URL())
+	p.register("alice")
+	query(t, db.URL(), "WITH old AS (UPDATE pdskit.log SET last = last - 1 RETURNING last) SELECT count(*) = 1 FROM old")
+	testenv.Until(t, "the server notices", func() bool {
+		text, err := os.ReadFile(log.Name())
+		return err == nil && strings.Contains(string(text), "has lost events")
+	})
+	p.interrupt()
 }

@@ -20,7 +20,7 @@
 //
 // New numbers are not less than the time in microseconds, and greater than all that the node has
 // served. So they do not go back when a standby takes over that had not received everything.
-// [Config].Behind reports such a failover.
+// [Config].Behind reports such a failover; what else it does is in README.md, under "Limits".
 //
 // # A node that stands still
 //

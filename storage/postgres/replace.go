@@ -32,6 +32,9 @@ const stageTime = time.Hour
 // errSwept: others took the set for one that its process had left behind.
 var errSwept = fmt.Errorf("%w: the records took longer than %v to come, and were deleted", storage.ErrConflict, stageTime)
 
+// errLost: the set has not the records that were written to it.
+var errLost = fmt.Errorf("%w: the database has lost records of the import, or has others among them, as after a failover to a standby that was behind", storage.ErrConflict)
+
 // staged is a set that Replace is filling.
 type staged struct {
 	*DB
@@ -40,6 +43,7 @@ type staged struct {
 	size  int64
 	last  string // path, of all batches
 	any   bool
+	n     int64 // records that were written
 }
 
 func (d repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[storage.RecordChange, error], final func() (*storage.Change, error)) (seq int64, err error) {
@@ -63,6 +67,9 @@ func (d repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[st
 		}
 	}
 	if err := s.flush(ctx); err != nil {
+		return 0, err
+	}
+	if err := s.check(ctx); err != nil {
 		return 0, err
 	}
 	change, err := final()
@@ -115,9 +122,30 @@ func (s *staged) flush(ctx context.Context) error {
 		return err
 	}
 	s.set = set
+	s.n += int64(len(s.batch))
 	clear(s.batch)
 	s.batch, s.size = s.batch[:0], 0
 	return nil
+}
+
+// check counts the records of the set. A failover may have lost a batch, and with it the number of
+// the set, so that another node fills a set of the same number.
+func (s *staged) check(ctx context.Context) error {
+	if s.set == 0 {
+		return nil
+	}
+	found := int64(0)
+	err := s.bulk.retry(ctx, func(c *conn) error {
+		_, err := c.one(ctx, func(r row) error {
+			found = r.int(0)
+			return nil
+		}, "SELECT count(*) FROM record WHERE set = $1", s.set)
+		return err
+	})
+	if err == nil && found != s.n {
+		err = errLost
+	}
+	return err
 }
 
 // write writes the batch in one transaction. If it was committed already, unknown to us, it

@@ -96,6 +96,9 @@ type Options struct {
 	Database string
 	// Node is the name of this process among those that use the database.
 	Node string
+	// Behind, if not nil, is called when that database has lost events: see
+	// postgres.Config.Behind.
+	Behind func(newest, served int64)
 	// S3 is the bucket that has the blobs instead, if it is not zero, and KeepDeleted for how long
 	// it keeps those that were deleted.
 	S3          s3.Config
@@ -184,7 +187,7 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 		d.Blobs = filepath.Join(path, Blobs)
 	}
 	if opt.Database != "" {
-		if d.server, err = postgres.Open(ctx, opt.Database, postgres.Config{Name: opt.Node, Now: opt.Now}); err != nil {
+		if d.server, err = postgres.Open(ctx, opt.Database, postgres.Config{Name: opt.Node, Behind: opt.Behind, Now: opt.Now}); err != nil {
 			return nil, err
 		}
 		d.Store, opt.Blobs = d.server.Store(), d.Blobs

@@ -80,7 +80,10 @@ func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change cha
 	if cfg.NodeID == "" {
 		cfg.NodeID = pds.NodeID()
 	}
-	if s.data, err = datadir.Open(ctx, cfg.DataDirectory, datadir.Options{Database: cfg.DatabaseURL, Node: cfg.NodeID, Blobs: cfg.BlobDirectory, S3: cfg.S3, KeepDeleted: cfg.KeepDeleted, Now: cfg.Now, Use: datadir.Serve}); err != nil {
+	behind := func(newest, served int64) {
+		log.Error("the database has lost events that were served: has a standby taken over that had not received all? See \"Restore to a moment\" in nodes.md", "newest", newest, "served", served)
+	}
+	if s.data, err = datadir.Open(ctx, cfg.DataDirectory, datadir.Options{Database: cfg.DatabaseURL, Node: cfg.NodeID, Behind: behind, Blobs: cfg.BlobDirectory, S3: cfg.S3, KeepDeleted: cfg.KeepDeleted, Now: cfg.Now, Use: datadir.Serve}); err != nil {
 		return nil, err
 	}
 	if err := s.openSecrets(ctx); err != nil {
