@@ -25,7 +25,8 @@ import (
 // it.
 type Remote struct {
 	// Bucket is required. Uploading the database may take long: s3.Config.UploadTimeout should be
-	// hours.
+	// hours. An object that is damaged, or a blob whose type was changed, is stored again under
+	// its name: s3.Config.ConditionalWrites must be off.
 	Bucket bucket.Bucket
 	// Prefix is like the name of a folder, such as "pds/backups". Empty: the whole bucket.
 	Prefix string

@@ -51,7 +51,8 @@ type Config struct {
 	// GiB.
 	PartSize int
 	// ConditionalWrites makes the store refuse to overwrite objects (If-None-Match). It is a second
-	// line of defence: package bucket never uses a name twice. Not all stores support it.
+	// line of defence: package bucket never uses a name twice. Not all stores support it. It must
+	// be off for a bucket of package backup, which stores a damaged object again under its name.
 	ConditionalWrites bool
 	// TLS configures connections, for example with a private certificate authority. Nil: the
 	// system's authorities.

@@ -25,7 +25,10 @@ type Config struct {
 	// rows among the host's keys, since they would be the same rows.
 	OnlyBlobs bool
 	// SameBlobs means that both Blobs have their bytes in the same place, so that they are not
-	// copied.
+	// copied. Nothing keeps out a process of the source that was paused: if it looked whether it
+	// may change blobs before the source was shut, and continues when the target is in use, it may
+	// delete blobs that the target's records refer to. So end all servers of the source before the
+	// target is used.
 	SameBlobs bool
 	// Rows are prefixes of the host's keys that belong to the Blobs of one side, such as
 	// bucket.Keys. They are not copied. Leave it empty with SameBlobs.
