@@ -16,6 +16,7 @@ import (
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
+	"github.com/pdskit/pdskit/internal/testplc"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -33,17 +34,13 @@ func newKey(t testing.TB) *crypto.PrivateKey {
 // directory is a directory on loopback with one account, and the account's keys.
 func directory(t testing.TB) (c *identity.PLCClient, did syntax.DID, genesis *identity.PLCOperation, rotation *crypto.PrivateKey) {
 	t.Helper()
-	d, err := plctest.New(plctest.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := httptest.NewServer(d)
-	t.Cleanup(srv.Close)
+	srv := testplc.Start(t, plctest.Config{})
 	rotation = newKey(t)
 	genesis = identity.NewPLCOperation("alice.example.com", "https://pds.example.com", newKey(t).PublicKey(), rotation.PublicKey())
 	if err := genesis.Sign(ctx, rotation); err != nil {
 		t.Fatal(err)
 	}
+	var err error
 	if did, err = genesis.DID(); err != nil {
 		t.Fatal(err)
 	}

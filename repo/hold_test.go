@@ -76,17 +76,6 @@ func filled(t *testing.T, store storage.Store, n int, cfg repo.Config, dids ...s
 	return repo.NewHost(cfg)
 }
 
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for range 2000 {
-		if ok() {
-			return
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	t.Fatal(what)
-}
-
 // A hundred readers of a repository whose tree is larger than the cache share one rebuild, and
 // while they wait for it they hold no snapshots: other accounts are read, and so are heads.
 func TestColdReadersShareOneRebuild(t *testing.T) {
@@ -116,8 +105,8 @@ func TestColdReadersShareOneRebuild(t *testing.T) {
 				}
 			})
 		}
-		until(t, "no rebuild", func() bool { return c.rebuilds.Load() == 1 })
-		until(t, "the others hold snapshots", func() bool { return c.open.Load() == 1 })
+		testenv.Until(t, "a rebuild", func() bool { return c.rebuilds.Load() == 1 })
+		testenv.Until(t, "the others hold no snapshots", func() bool { return c.open.Load() == 1 })
 		if _, err := h.Record(t.Context(), bob, notes, "00001"); err != nil {
 			t.Error(err)
 		}
@@ -162,12 +151,12 @@ func TestRebuildsAreBounded(t *testing.T) {
 		}
 	}
 	most := int64(max(1, runtime.GOMAXPROCS(0)/2))
-	until(t, "no rebuilds", func() bool { return c.rebuilds.Load() == min(most, int64(len(dids))) })
-	until(t, "snapshots are held", func() bool { return c.open.Load() == c.rebuilds.Load() })
+	testenv.Until(t, "rebuilds", func() bool { return c.rebuilds.Load() == min(most, int64(len(dids))) })
+	testenv.Until(t, "only rebuilds hold snapshots", func() bool { return c.open.Load() == c.rebuilds.Load() })
 	cancel()
 	wg.Wait()
 	close(c.gate)
-	until(t, "the rebuilds end", func() bool { return c.open.Load() == 0 })
+	testenv.Until(t, "the rebuilds end", func() bool { return c.open.Load() == 0 })
 	if n := c.rebuilds.Load(); n > 2*most {
 		t.Errorf("%d rebuilds, for nobody", n)
 	}
@@ -259,7 +248,7 @@ func TestUnreadExportsAreBounded(t *testing.T) {
 			}
 		})
 	}
-	until(t, "the spool does not fill", func() bool { return h.SpoolBytes() > 40<<20 })
+	testenv.Until(t, "the spool is full", func() bool { return h.SpoolBytes() > 40<<20 })
 	for range 20 {
 		if used := h.SpoolBytes(); used > 64<<20 || held.Load() > 64<<20 {
 			t.Errorf("%d bytes", used)

@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -23,6 +22,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/server"
 	"github.com/pdskit/pdskit/identity/plctest"
+	"github.com/pdskit/pdskit/internal/testplc"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
@@ -66,13 +66,7 @@ func (l *logged) String() string {
 // directoryInTheNetwork is a did:plc directory, whose clock is right.
 func directoryInTheNetwork(t *testing.T) string {
 	t.Helper()
-	d, err := plctest.New(plctest.Config{NoRateLimits: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := httptest.NewServer(d)
-	t.Cleanup(srv.Close)
-	return srv.URL
+	return testplc.Start(t, plctest.Config{NoRateLimits: true}).URL
 }
 
 // clocked is a server in this process with a clock of its own.

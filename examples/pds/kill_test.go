@@ -11,7 +11,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"strconv"
@@ -23,6 +22,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
+	"github.com/pdskit/pdskit/internal/testenv"
+	"github.com/pdskit/pdskit/internal/testplc"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/stream"
@@ -55,12 +56,7 @@ func TestKilledUnderLoad(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs many processes")
 	}
-	directory, err := plctest.New(plctest.Config{NoRateLimits: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	plc := httptest.NewServer(directory)
-	defer plc.Close()
+	plc := testplc.Start(t, plctest.Config{NoRateLimits: true})
 	dir := t.TempDir()
 	env := []string{"PDS_DID_PLC_URL=" + plc.URL}
 	p := start(t, dir, env...)
@@ -94,9 +90,8 @@ func TestKilledUnderLoad(t *testing.T) {
 			busy.Go(func() { c.work(t, &answered) })
 		}
 		busy.Go(func() { crowd.work(t, p, round) })
-		for most := answered.Load() + 10 + rand.Int64N(150); answered.Load() < most && !t.Failed(); {
-			time.Sleep(time.Millisecond)
-		}
+		most := answered.Load() + 10 + rand.Int64N(150)
+		testenv.Until(t, "calls are answered", func() bool { return answered.Load() >= most || t.Failed() })
 		p.kill()
 		busy.Wait()
 		cancel() // else it waits for the next process

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -25,6 +24,7 @@ import (
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
+	"github.com/pdskit/pdskit/internal/testplc"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/migrate"
@@ -298,12 +298,7 @@ func TestMigration(t *testing.T) {
 	if long() {
 		records, blobs = 20_000, 200
 	}
-	directory, err := plctest.New(plctest.Config{NoRateLimits: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	web := httptest.NewServer(directory)
-	defer web.Close()
+	web := testplc.Start(t, plctest.Config{NoRateLimits: true})
 	plc := &identity.PLCClient{URL: web.URL, Verify: true}
 	a, b := newHome(t, "PDS_DID_PLC_URL="+web.URL), newHome(t, "PDS_DID_PLC_URL="+web.URL)
 	alice := a.register("alice")

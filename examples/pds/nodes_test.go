@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/internal/pgtest"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
@@ -29,16 +30,6 @@ func (p *process) health() (status int, body string) {
 	defer resp.Body.Close()
 	text, _ := io.ReadAll(resp.Body)
 	return resp.StatusCode, string(text)
-}
-
-// eventually waits until something is so.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for begin := time.Now(); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Since(begin) > time.Minute {
-			t.Fatalf("%s: not within a minute", what)
-		}
-	}
 }
 
 // Two servers share a database. What is written at one is in the stream of the other at once, under the
@@ -106,7 +97,7 @@ func TestTwoNodes(t *testing.T) {
 
 	var list []struct{ ID string }
 	o := newOperator(t, filepath.Join(root, "one"), env...)
-	eventually(t, "both nodes in the list", func() bool {
+	testenv.Until(t, "both nodes in the list", func() bool {
 		list = nil
 		o.ok(&list, "nodes")
 		return len(list) == 2
@@ -118,7 +109,7 @@ func TestTwoNodes(t *testing.T) {
 	if err := one.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a health of 503", func() bool { status, _ := one.health(); return status == 503 })
+	testenv.Until(t, "a health of 503", func() bool { status, _ := one.health(); return status == 503 })
 	if err := alice.note("to a node that drains"); err != nil {
 		t.Error(err)
 	}
@@ -139,7 +130,7 @@ func TestTwoNodes(t *testing.T) {
 	if err := two.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a health of 503", func() bool { status, _ := two.health(); return status == 503 })
+	testenv.Until(t, "a health of 503", func() bool { status, _ := two.health(); return status == 503 })
 	if err := two.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

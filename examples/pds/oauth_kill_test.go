@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/oauth/provider"
@@ -219,9 +220,8 @@ func TestKilledDuringLogins(t *testing.T) {
 				}
 			})
 		}
-		for most := answered.Load() + 20 + rand.Int64N(80); answered.Load() < most && !t.Failed(); {
-			time.Sleep(time.Millisecond)
-		}
+		most := answered.Load() + 20 + rand.Int64N(80)
+		testenv.Until(t, "calls are answered", func() bool { return answered.Load() >= most || t.Failed() })
 		p.kill()
 		busy.Wait()
 		if t.Failed() {

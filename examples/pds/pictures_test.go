@@ -20,6 +20,7 @@ import (
 
 	"github.com/pdskit/pdskit/identity/plctest"
 	"github.com/pdskit/pdskit/internal/browser"
+	"github.com/pdskit/pdskit/internal/testplc"
 	"github.com/pdskit/pdskit/xrpc/pds/pdstest"
 )
 
@@ -118,12 +119,7 @@ func TestOperatorPages(t *testing.T) {
 // which it is https://pds.example.com. address is where it listens.
 func newPictured(t *testing.T, more map[string]string) (address string, tab *browser.Tab) {
 	t.Helper()
-	plc, err := plctest.New(plctest.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	directory := httptest.NewServer(plc)
-	t.Cleanup(directory.Close)
+	directory := testplc.Start(t, plctest.Config{})
 	address = freeAddress(t)
 	settings := map[string]string{
 		"PDS_HOSTNAME": "pds.example.com", "PDS_DID_PLC_URL": directory.URL, "PDS_INVITE_REQUIRED": "false",

@@ -1,7 +1,6 @@
 package main_test
 
 import (
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/identity/plctest"
+	"github.com/pdskit/pdskit/internal/testplc"
 )
 
 // recipe is the block of commands after a text in the guide.
@@ -58,12 +58,7 @@ func besides(t *testing.T, words []string) {
 // An account that was deleted comes back from a backup by the commands of the guide, under its DID
 // and handle.
 func TestDeletedAccountComesBack(t *testing.T) {
-	directory, err := plctest.New(plctest.Config{NoRateLimits: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	plc := httptest.NewServer(directory)
-	defer plc.Close()
+	plc := testplc.Start(t, plctest.Config{NoRateLimits: true})
 	root := t.TempDir()
 	dir, lost, backup := filepath.Join(root, "data"), filepath.Join(root, "lost"), filepath.Join(root, "backup")
 	env := []string{"PDS_DID_PLC_URL=" + plc.URL, "PDS_ADMIN_PASSWORD=hunter2"}

@@ -18,6 +18,7 @@ import (
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
+	"github.com/pdskit/pdskit/internal/testplc"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/proxy/readafter"
@@ -39,13 +40,9 @@ type network struct {
 
 func newNetwork(t *testing.T) *network {
 	t.Helper()
-	directory, err := plctest.New(plctest.Config{NoRateLimits: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	plc := httptest.NewServer(directory)
-	t.Cleanup(plc.Close)
+	plc := testplc.Start(t, plctest.Config{NoRateLimits: true})
 	n := &network{t: t, plc: &identity.PLCClient{URL: plc.URL}}
+	var err error
 	if n.key, err = crypto.GenerateKey(crypto.P256); err != nil {
 		t.Fatal(err)
 	}

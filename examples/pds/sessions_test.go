@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/cookiejar"
-	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
+	"github.com/pdskit/pdskit/internal/testplc"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/audit"
 	oauth "github.com/pdskit/pdskit/xrpc/oauth/client"
@@ -97,12 +97,7 @@ func (p *process) letIn(t *testing.T, plc string, u *user, scope string) *oauth.
 
 // An operator sees what lets people and apps into an account, and ends it while the server runs.
 func TestSessionCommands(t *testing.T) {
-	directory, err := plctest.New(plctest.Config{NoRateLimits: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	plc := httptest.NewServer(directory)
-	defer plc.Close()
+	plc := testplc.Start(t, plctest.Config{NoRateLimits: true})
 	dir, env := t.TempDir(), "PDS_DID_PLC_URL="+plc.URL
 	p := start(t, dir, env)
 	o := newOperator(t, dir, env, p.port())

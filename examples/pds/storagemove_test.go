@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +17,8 @@ import (
 	"github.com/pdskit/pdskit/identity/plctest"
 	"github.com/pdskit/pdskit/internal/pgtest"
 	"github.com/pdskit/pdskit/internal/s3test"
+	"github.com/pdskit/pdskit/internal/testenv"
+	"github.com/pdskit/pdskit/internal/testplc"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 )
@@ -31,12 +32,7 @@ func TestMigrateStorage(t *testing.T) {
 		t.Skip("runs many processes")
 	}
 	db, objects := pgtest.Start(t), s3test.Start(t)
-	directory, err := plctest.New(plctest.Config{NoRateLimits: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	plc := httptest.NewServer(directory)
-	defer plc.Close()
+	plc := testplc.Start(t, plctest.Config{NoRateLimits: true})
 	m := &moving{t: t, dir: t.TempDir(), base: []string{"PDS_DID_PLC_URL=" + plc.URL}}
 	m.p = start(t, m.dir, m.base...)
 	m.base = append(m.base, m.p.port())
@@ -130,9 +126,8 @@ func (m *moving) hop(round int, was, is []string, to ...string) {
 	o.fails(0, "Copied to", command()...)
 	o.fails(0, "is being copied", "migrate-storage", "-status")
 	newOperator(t, m.dir, m.env(is)...).fails(1, "not complete", "serve")
-	for most := answered.Load() + 30; answered.Load() < most && !t.Failed(); {
-		time.Sleep(time.Millisecond)
-	}
+	most := answered.Load() + 30
+	testenv.Until(t, "calls are answered", func() bool { return answered.Load() >= most || t.Failed() })
 	o.fails(0, "verified", command("-finish")...)
 	busy.Wait()
 	m.p.interrupt()

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +19,7 @@ import (
 	"github.com/pdskit/pdskit/identity/plctest"
 	"github.com/pdskit/pdskit/internal/pgtest"
 	"github.com/pdskit/pdskit/internal/s3test"
+	"github.com/pdskit/pdskit/internal/testplc"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/stream"
@@ -48,12 +48,7 @@ type topology struct {
 
 func newTopology(t *testing.T, caddy string) *topology {
 	t.Helper()
-	directory, err := plctest.New(plctest.Config{NoRateLimits: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	plc := httptest.NewServer(directory)
-	t.Cleanup(plc.Close)
+	plc := testplc.Start(t, plctest.Config{NoRateLimits: true})
 	x := &topology{t: t, ports: []string{freePort(t), freePort(t)}, nodes: make([]*exec.Cmd, 2)}
 	x.env = append(bucketEnv(t, s3test.Start(t)), "PATH="+os.Getenv("PATH"), "PDS_DATABASE_URL="+pgtest.Start(t).URL(), "PDS_DID_PLC_URL="+plc.URL,
 		"PDS_HOSTNAME=pds.example.com", "PDS_DEV_MODE=true", "PDS_INVITE_REQUIRED=false", "PDS_BIND_ADDRESS=127.0.0.1", "PDS_LOG_LEVEL=warn",

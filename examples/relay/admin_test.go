@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/internal/browser"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 )
@@ -67,7 +68,7 @@ func TestAdminHosts(t *testing.T) {
 	}
 	p.do("addHost", map[string]any{"host": h.name})
 	f.until("alice", func() bool { return f.revs[alice.did] == alice.rev })
-	eventually(t, "the host's cursor", func() bool {
+	testenv.Until(t, "the host's cursor", func() bool {
 		x := p.host(h.name)
 		return x.Status == "active" && x.Cursor > 0 && x.Passed >= 3 && x.Accounts == 1
 	})
@@ -75,7 +76,7 @@ func TestAdminHosts(t *testing.T) {
 	// The second account is one too many, until there may be more.
 	bob := h.account("bob")
 	bob.write(t, 3)
-	eventually(t, "bob is throttled", func() bool { return p.host(h.name).TooMany == 1 && p.account(bob).Status == "throttled" })
+	testenv.Until(t, "bob is throttled", func() bool { return p.host(h.name).TooMany == 1 && p.account(bob).Status == "throttled" })
 	if n := p.host(h.name).Rules["limit"]; n == 0 {
 		t.Error("nothing was counted as over the limit")
 	}
@@ -85,7 +86,7 @@ func TestAdminHosts(t *testing.T) {
 	}
 	p.do("setLimits", map[string]any{"host": h.name, "accounts": 5})
 	bob.write(t, 1)
-	eventually(t, "bob is caught up", func() bool { x := p.account(bob); return x.Status == "active" && x.Rev == string(bob.rev) })
+	testenv.Until(t, "bob is caught up", func() bool { x := p.account(bob); return x.Status == "active" && x.Rev == string(bob.rev) })
 
 	p.do("setPolicy", map[string]any{"host": h.name, "policy": "observe"})
 	if x := p.host(h.name).Policy; x != "observe" {
@@ -113,7 +114,7 @@ func TestAdminHosts(t *testing.T) {
 	p.do("resetCursor", map[string]any{"host": h.name})
 	alice.write(t, 1)
 	f.until("what came after the reset", func() bool { return f.revs[alice.did] == alice.rev })
-	eventually(t, "something is read again", func() bool { return p.host(h.name).Rules["stale"] > 0 })
+	testenv.Until(t, "something is read again", func() bool { return p.host(h.name).Rules["stale"] > 0 })
 }
 
 // What an administrator does with accounts and consumers has its effect.
@@ -155,9 +156,9 @@ func TestAdminAccounts(t *testing.T) {
 		t.Errorf("%+v", taken)
 	}
 	p.do("restore", map[string]any{"did": alice.did})
-	eventually(t, "alice is back", func() bool { x := p.account(alice); return x.Status == "active" && x.Rev == string(alice.rev) })
+	testenv.Until(t, "alice is back", func() bool { x := p.account(alice); return x.Status == "active" && x.Rev == string(alice.rev) })
 	p.do("repair", map[string]any{"did": bob.did})
-	eventually(t, "bob is compared", func() bool { return p.account(bob).Status == "active" })
+	testenv.Until(t, "bob is compared", func() bool { return p.account(bob).Status == "active" })
 
 	// A consumer whose connection is ended comes back, with its cursor.
 	var before, after consumersAnswer
@@ -166,7 +167,7 @@ func TestAdminAccounts(t *testing.T) {
 		t.Fatalf("%+v", before)
 	}
 	p.do("endConsumer", map[string]any{"id": before.Consumers[0].ID})
-	eventually(t, "it comes back", func() bool {
+	testenv.Until(t, "it comes back", func() bool {
 		p.ask("GET", "/admin/api/consumers", nil, &after)
 		return len(after.Consumers) == 2 && after.Consumers[0].ID != before.Consumers[0].ID
 	})
@@ -311,7 +312,7 @@ func TestBrowserPages(t *testing.T) {
 	tab.Submit("Set the policy")
 	tab.WaitFor("The policy was changed.")
 	p.do("resetCursor", map[string]any{"host": h.name})
-	eventually(t, "drops", func() bool { return p.host(h.name).Rules["stale"] > 0 })
+	testenv.Until(t, "drops", func() bool { return p.host(h.name).Rules["stale"] > 0 })
 	tab.Reload()
 	tab.Audit("relay-host")
 	tab.Submit(string(alice.did))

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/pdskit/pdskit/internal/testenv"
 )
 
 // TestFigures measures what the README says: with PDSKIT_RELAY_FIGURES=1.
@@ -23,7 +25,7 @@ func TestFigures(t *testing.T) {
 	alice.write(t, commits)
 	start, cpu := time.Now(), p.metric("process_cpu_seconds_total")
 	p.do("addHost", map[string]any{"host": h.name})
-	eventually(t, "all commits", func() bool { return p.account(alice).Rev == string(alice.rev) })
+	testenv.Until(t, "all commits", func() bool { return p.account(alice).Rev == string(alice.rev) })
 	took, cpu := time.Since(start), p.metric("process_cpu_seconds_total")-cpu
 	t.Logf("memory: %.0f MiB idle, %.0f MiB afterwards", idle/(1<<20), p.metric("process_resident_memory_bytes")/(1<<20))
 	t.Logf("disk: %.0f bytes for each commit of a small record", (p.metric("relay_database_bytes")-empty)/commits)

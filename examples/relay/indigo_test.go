@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	_ "github.com/ncruces/go-sqlite3/driver" // registers "sqlite3"
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
@@ -98,7 +99,7 @@ func (i *indigo) start() {
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
-	eventually(i.w.t, "indigo's relay answers", func() bool {
+	testenv.Until(i.w.t, "indigo's relay answers", func() bool {
 		res, err := http.Get(i.url + "/xrpc/_health")
 		if err != nil {
 			return false
@@ -343,7 +344,7 @@ func TestIndigoRelay(t *testing.T) {
 	}
 
 	c.indigo.takedown("takeDown", bob.did)
-	eventually(t, "indigo's takedown is known", func() bool {
+	testenv.Until(t, "indigo's takedown is known", func() bool {
 		return state(t, c.ours.url, bob.did) == "takendown" && indexed(t, c.ix[1], bob.did) == "takendown"
 	})
 	c.indigo.takedown("reverseTakedown", bob.did)

@@ -130,7 +130,7 @@ func TestJetstream(t *testing.T) {
 			}
 		}
 	}
-	eventually(t, "events", func() bool {
+	testenv.Until(t, "events", func() bool {
 		_, err := api.SyncGetLatestCommit(ctx, &xrpc.Client{Host: p.url}, api.SyncGetLatestCommitParams{DID: alice.did})
 		return err == nil
 	})
@@ -187,7 +187,7 @@ func TestZeroConfig(t *testing.T) {
 	out, errs := &lines{}, &lines{}
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx, []string{"-listen", "localhost:0"}, nil, out, errs) }()
-	eventually(t, "the banner", func() bool { return strings.Contains(out.String(), "/admin\n") })
+	testenv.Until(t, "the banner", func() bool { return strings.Contains(out.String(), "/admin\n") })
 	for _, want := range []string{"requestCrawl", "subscribeRepos?cursor=0", "/subscribe", "relay-data/admin-password"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %s in\n%s", want, out)

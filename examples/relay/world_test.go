@@ -23,6 +23,7 @@ import (
 	"github.com/pdskit/pdskit/identity/plctest"
 	"github.com/pdskit/pdskit/internal/browser"
 	"github.com/pdskit/pdskit/internal/testenv"
+	"github.com/pdskit/pdskit/internal/testplc"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage/memory"
@@ -62,13 +63,8 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	testenv.NotOnJS(t, "it has no sockets")
-	d, err := plctest.New(plctest.Config{NoRateLimits: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := httptest.NewServer(d)
-	t.Cleanup(srv.Close)
-	return &world{t: t, directory: d, plc: srv.URL, resolver: &identity.Resolver{PLC: d.Client(), Development: true}}
+	plc := testplc.Start(t, plctest.Config{NoRateLimits: true})
+	return &world{t: t, directory: plc.Directory, plc: plc.URL, resolver: &identity.Resolver{PLC: plc.Client(), Development: true}}
 }
 
 // host is a PDS.
@@ -274,18 +270,6 @@ func (p *program) do(act string, in map[string]any) {
 	p.t.Helper()
 	if status := p.ask("POST", "/admin/api/"+act, in, nil); status != http.StatusOK {
 		p.t.Fatalf("%s: %d", act, status)
-	}
-}
-
-// eventually waits until something is so.
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for !is() {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: still not", what)
-		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 

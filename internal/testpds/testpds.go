@@ -14,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
+	"github.com/pdskit/pdskit/internal/testplc"
 	"github.com/pdskit/pdskit/internal/testxrpc"
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -65,12 +66,7 @@ func (b *Bench) Pass(d time.Duration) {
 func New(t *testing.T, change func(*session.Config)) *Bench {
 	t.Helper()
 	b := &Bench{t: t, now: time.Date(2026, 1, 15, 12, 0, 0, 0, time.UTC), Methods: &xrpc.Server{Catalog: lexicon.Builtin()}}
-	dir, err := plctest.New(plctest.Config{Now: b.Now, NoRateLimits: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	directory := httptest.NewServer(dir)
-	t.Cleanup(directory.Close)
+	directory := testplc.Start(t, plctest.Config{Now: b.Now, NoRateLimits: true})
 	front := httptest.NewServer(b.Methods)
 	t.Cleanup(front.Close)
 	b.URL = front.URL

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/pdskit/pdskit/internal/testenv"
 )
 
 // The object ends before and after every call of its store in turn. What is stored is whole each time,
@@ -105,7 +107,7 @@ func TestOwedIsDelivered(t *testing.T) {
 		if status := createRecordAt(t, s, "?object=account", "X-Test-Abort", how); status != 500 {
 			t.Fatalf("status %d", status)
 		}
-		eventually(t, "the directory is told", func() bool { return len(loggedAt(t, s, "?object=directory")) == n+2 })
+		testenv.Until(t, "the directory is told", func() bool { return len(loggedAt(t, s, "?object=directory")) == n+2 })
 	}
 	// A change that was told leaves no alarm behind.
 	if status := createRecordAt(t, s, "?object=account"); status != 200 {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/internal/workerd"
 	"github.com/pdskit/pdskit/storage/cloudflare/internal/testpds"
 )
@@ -216,7 +217,7 @@ func TestR2Fails(t *testing.T) {
 			t.Errorf("list %s: %v", mode, err)
 		}
 	}
-	eventually(t, "nothing is left in the bucket but the blobs", func() bool {
+	testenv.Until(t, "nothing is left in the bucket but the blobs", func() bool {
 		get(t, s, "/test/collect")
 		state := r2(t, s, "", "")
 		return state.Objects <= len(kept)+1 // a probe may be there

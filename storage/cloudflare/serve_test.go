@@ -14,8 +14,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/internal/workerd"
 	"github.com/pdskit/pdskit/storage/cloudflare"
 )
@@ -99,15 +99,6 @@ func get(tb testing.TB, s *workerd.Server, path string) string {
 		tb.Fatalf("GET %s: %s %s\n%s", path, r.Status, body, s.Log())
 	}
 	return body
-}
-
-func eventually(tb testing.TB, what string, is func() bool) {
-	tb.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !is(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			tb.Fatalf("%s: not within half a minute", what)
-		}
-	}
 }
 
 func testRequests(t *testing.T, s *workerd.Server) {
@@ -204,9 +195,9 @@ func testClientGone(t *testing.T, s *workerd.Server) {
 			_, _ = bufio.NewReader(resp.Body).Peek(5)
 			<-ctx.Done()
 		}()
-		eventually(t, path+" begins", func() bool { return get(t, s, "/test/canceled") == fmt.Sprint(i, " 1") })
+		testenv.Until(t, path+" begins", func() bool { return get(t, s, "/test/canceled") == fmt.Sprint(i, " 1") })
 		cancel()
-		eventually(t, path+" ends", func() bool { return get(t, s, "/test/canceled") == fmt.Sprint(i+1, " 0") })
+		testenv.Until(t, path+" ends", func() bool { return get(t, s, "/test/canceled") == fmt.Sprint(i+1, " 0") })
 	}
 	if m := memoryOf(t, s, "one"); m > 20<<20 {
 		t.Errorf("%d bytes of linear memory", m)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/internal/workerd"
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
@@ -147,7 +148,7 @@ func TestSockets(t *testing.T) {
 	}
 	_ = live.Close(websocket.StatusNormalClosure, "")
 	_ = from.CloseNow()
-	eventually(t, "sockets are closed", func() bool { return strings.TrimSpace(get(t, s, "/test/sockets")) == "2" })
+	testenv.Until(t, "sockets are closed", func() bool { return strings.TrimSpace(get(t, s, "/test/sockets")) == "2" })
 }
 
 // The past comes in pages, and a reader that reads gets all of it, in several connections if it is long.
@@ -187,7 +188,7 @@ func TestSlowReaders(t *testing.T) {
 		deaf(t, s)
 	}
 	// Both bounds are passed: all together have too much, and each in the end.
-	eventually(t, "all are closed but one", func() bool {
+	testenv.Until(t, "all are closed but one", func() bool {
 		return strings.TrimSpace(get(t, s, "/test/sockets")) == "1"
 	})
 	same(t, "createRecord", createRecord(t, s), 200)
@@ -278,9 +279,9 @@ func TestAlarm(t *testing.T) {
 	get(t, s, "/test/create")
 	get(t, s, "/test/alarm?ms=300")
 	before := program(t, s, "one")
-	eventually(t, "the alarm", func() bool { return strings.Contains(get(t, s, "/test/alarms"), "did:plc:") })
+	testenv.Until(t, "the alarm", func() bool { return strings.Contains(get(t, s, "/test/alarms"), "did:plc:") })
 	same(t, "program", program(t, s, "one"), before)
 	get(t, s, "/test/alarm?ms=1500")
 	s.Restart(t)
-	eventually(t, "the alarm of a program that was killed", func() bool { return strings.Contains(get(t, s, "/test/alarms"), "did:plc:") })
+	testenv.Until(t, "the alarm of a program that was killed", func() bool { return strings.Contains(get(t, s, "/test/alarms"), "did:plc:") })
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/internal/pgtest"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage/postgres"
@@ -57,7 +58,7 @@ func TestNodes(t *testing.T) {
 	progress := func() {
 		t.Helper()
 		n := a.count()
-		until(t, "steps", func() bool { return a.count() > n+30 })
+		testenv.Until(t, "steps", func() bool { return a.count() > n+30 })
 	}
 	progress()
 	for i := range 6 {

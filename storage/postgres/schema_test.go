@@ -3,6 +3,7 @@
 package postgres_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -71,13 +72,27 @@ func TestOpenErrors(t *testing.T) {
 	}
 }
 
+// noticing is a context that tells when somebody begins to wait for its end.
+type noticing struct {
+	context.Context
+	begun chan<- struct{}
+}
+
+func (n noticing) Done() <-chan struct{} {
+	select {
+	case n.begun <- struct{}{}:
+	default:
+	}
+	return n.Context.Done()
+}
+
 // Methods of a closed database fail, and say why.
 func TestClosed(t *testing.T) {
 	db := open(t, pgtest.URL(t), t.TempDir(), postgres.Config{})
 	s := db.Store()
-	waiting := make(chan error)
-	go func() { waiting <- s.Events.Wait(testContext, 0) }()
-	time.Sleep(10 * time.Millisecond)
+	waiting, begun := make(chan error), make(chan struct{}, 1)
+	go func() { waiting <- s.Events.Wait(noticing{testContext, begun}, 0) }()
+	<-begun
 	for range 2 {
 		if err := db.Close(); err != nil {
 			t.Fatal(err)

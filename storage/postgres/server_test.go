@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/internal/pgtest"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage/postgres"
@@ -84,16 +85,6 @@ func (a *acks) examine(t *testing.T, nodes ...*postgres.DB) {
 	t.Logf("%d steps acknowledged, %d events, errors: %v", len(a.list), len(one), a.fail)
 }
 
-// until waits for a condition.
-func until(t *testing.T, what string, fn func() bool) {
-	t.Helper()
-	for begin := time.Now(); !fn(); time.Sleep(5 * time.Millisecond) {
-		if time.Since(begin) > 30*time.Second {
-			t.Fatalf("%s: not within 30 s", what)
-		}
-	}
-}
-
 // The server is killed, and is stopped for longer than every timeout, while two nodes write: what was
 // acknowledged is there, once, and nodes go on by themselves.
 func TestServerKilledAndStopped(t *testing.T) {
@@ -115,7 +106,7 @@ func TestServerKilledAndStopped(t *testing.T) {
 	waits := []func(){a.write(hosts[0], "one", accounts, stop), a.write(hosts[1], "two", accounts, stop)}
 	for i := range 4 {
 		n := a.count()
-		until(t, "steps", func() bool { return a.count() > n+20 })
+		testenv.Until(t, "steps", func() bool { return a.count() > n+20 })
 		if i%2 == 0 {
 			server.Kill()
 			if err := server.Restart(); err != nil {
@@ -128,7 +119,7 @@ func TestServerKilledAndStopped(t *testing.T) {
 		server.Signal(syscall.SIGCONT)
 	}
 	n := a.count()
-	until(t, "steps afterwards", func() bool { return a.count() > n+20 })
+	testenv.Until(t, "steps afterwards", func() bool { return a.count() > n+20 })
 	close(stop)
 	for _, wait := range waits {
 		wait()
@@ -181,7 +172,7 @@ func TestStandby(t *testing.T) {
 	// It receives no more.
 	exec(t, standby.URL(), "ALTER SYSTEM SET primary_conninfo = ''")
 	exec(t, standby.URL(), "SELECT pg_reload_conf()")
-	until(t, "the standby is on its own", func() bool {
+	testenv.Until(t, "the standby is on its own", func() bool {
 		return query(t, standby.URL(), "SELECT count(*)::text FROM pg_stat_wal_receiver") == "0"
 	})
 	lost := write("lost")

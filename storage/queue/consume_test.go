@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/storage/queue"
 	"github.com/pdskit/pdskit/storage/storagetest"
 )
@@ -20,16 +21,6 @@ func (w *world) live(lease time.Duration) *queue.Queue {
 	cfg.Now, cfg.Lease, cfg.Poll = time.Now, lease, 20*time.Millisecond
 	cfg.Backoff = func(int) time.Duration { return time.Millisecond }
 	return w.openAs(cfg)
-}
-
-// until waits until a condition holds.
-func (w *world) until(what string, cond func() bool) {
-	w.Helper()
-	for end := time.Now().Add(20 * time.Second); !cond(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			w.Fatalf("not in time: %s", what)
-		}
-	}
 }
 
 // consume runs a consumer, and returns what stops it.
@@ -88,7 +79,7 @@ func TestConsume(t *testing.T) {
 		}
 		w.send(q, m)
 	}
-	w.until("all jobs", func() bool {
+	testenv.Until(w, "all jobs", func() bool {
 		st, err := q.Stats(w.ctx)
 		w.ok(err)
 		return st == queue.Stats{}
@@ -122,7 +113,7 @@ func longJobs(t *testing.T) {
 	stop := w.consume(q, queue.Consumer{Handle: handle})
 	stopOther := w.consume(other, queue.Consumer{Handle: handle})
 	w.send(q, body("a"), body("b"), body("c"))
-	w.until("all jobs", func() bool { return done.Load() == 3 })
+	testenv.Until(w, "all jobs", func() bool { return done.Load() == 3 })
 	stop()
 	stopOther()
 	if times.Load() != 3 {
@@ -157,9 +148,9 @@ func lostLease(t *testing.T) {
 		return nil
 	}})
 	w.send(other, body("a"))
-	w.until("the outage", func() bool { return down.Load() })
+	testenv.Until(w, "the outage", func() bool { return down.Load() })
 	var job []*queue.Job
-	w.until("the end of the lease", func() bool {
+	testenv.Until(w, "the end of the lease", func() bool {
 		var err error
 		job, err = other.Receive(w.ctx, 1)
 		w.ok(err)
@@ -180,19 +171,20 @@ func lostLease(t *testing.T) {
 func TestDrain(t *testing.T) {
 	w := newWorld(t)
 	q := w.live(time.Minute)
-	begun := make(chan string, 10)
+	begun, release := make(chan string, 10), make(chan struct{})
 	ctx, cancel := context.WithCancel(w.ctx)
 	done := make(chan error, 1)
 	go func() {
 		done <- q.Consume(ctx, queue.Consumer{Concurrency: 1, Handle: func(ctx context.Context, j *queue.Job) error {
 			begun <- string(j.Body)
-			time.Sleep(50 * time.Millisecond)
+			<-release
 			return ctx.Err()
 		}})
 	}()
 	w.send(q, body("a"), body("b"), body("c"))
 	<-begun
 	cancel()
+	close(release)
 	w.ok(<-done)
 	jobs, err := q.Receive(w.ctx, 10)
 	w.ok(err)
@@ -276,7 +268,7 @@ func TestConsumeWithFaults(t *testing.T) {
 		m.Key = fmt.Sprint(i % 3)
 		w.send(sure, m)
 	}
-	w.until("all jobs", func() bool {
+	testenv.Until(w, "all jobs", func() bool {
 		st, err := sure.Stats(w.ctx)
 		w.ok(err)
 		return st == queue.Stats{}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/internal/dag"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/queue"
@@ -134,7 +135,7 @@ func TestOutboxRun(t *testing.T) {
 	next := func(want string) {
 		t.Helper()
 		var jobs []*queue.Job
-		w.until("job "+want, func() bool {
+		testenv.Until(w, "job "+want, func() bool {
 			var err error
 			jobs, err = q.Receive(w.ctx, 1)
 			w.ok(err)
@@ -258,7 +259,7 @@ func TestOutboxKill(t *testing.T) {
 			go func() { done <- o.Run(ctx) }()
 			_, newest, err := w.store.Events.Bounds(w.ctx)
 			w.ok(err)
-			w.until("the position", func() bool {
+			testenv.Until(w, "the position", func() bool {
 				seq := ""
 				err := w.store.KV.Read(w.ctx, func(r storage.KVReader) error {
 					b, err := r.Get(w.ctx, "queue/test/cursor")

@@ -95,28 +95,16 @@ func TestWorkersAreKilled(t *testing.T) {
 		return strings.Count(string(text), "end ")
 	}
 	workers := []*exec.Cmd{start(), start()}
-	deadline := time.Now().Add(time.Minute)
 	for n := range kills {
-		for ended() < (n+1)*total/(kills+2) {
-			if time.Now().After(deadline) {
-				t.Fatal("the workers do nothing")
-			}
-			time.Sleep(time.Millisecond)
-		}
+		testenv.Until(t, "the workers do something", func() bool { return ended() >= (n+1)*total/(kills+2) })
 		kill(workers[n%2])
 		workers[n%2] = start()
 	}
-	for {
+	testenv.Until(t, "the queue is empty", func() bool {
 		st, err := w.queue.Stats(w.ctx)
 		w.ok(err)
-		if st == (queue.Stats{}) {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%+v", st)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+		return st == (queue.Stats{})
+	})
 	for _, cmd := range workers {
 		kill(cmd)
 	}

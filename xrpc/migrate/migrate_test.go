@@ -25,6 +25,7 @@ import (
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
 	"github.com/pdskit/pdskit/internal/testenv"
+	"github.com/pdskit/pdskit/internal/testplc"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/xrpc"
@@ -42,12 +43,7 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	dir, err := plctest.New(plctest.Config{NoRateLimits: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := httptest.NewServer(dir)
-	t.Cleanup(srv.Close)
+	srv := testplc.Start(t, plctest.Config{NoRateLimits: true})
 	return &world{t, &identity.PLCClient{URL: srv.URL, Verify: true}}
 }
 

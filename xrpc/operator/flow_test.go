@@ -165,13 +165,15 @@ func TestServerPages(t *testing.T) {
 	b.act("end-subscriber", "1", "")
 	b.has("Done: End the connection")
 	b.get("/admin/act/end-subscriber?of=1")
-	for b.Last.Status == 200 { // within a second or two
-		b.Submit("/admin/act/end-subscriber", nil)
-		if b.Last.Title() != "This did not work" {
-			time.Sleep(50 * time.Millisecond)
+	testenv.Until(t, "the subscriber is gone", func() bool {
+		if b.Last.Status != 200 {
+			return true
+		}
+		if b.Submit("/admin/act/end-subscriber", nil); b.Last.Title() != "This did not work" {
 			b.get("/admin/act/end-subscriber?of=1")
 		}
-	}
+		return false
+	})
 	b.Expect(404, "This did not work")
 	b.get("/admin/backups")
 	b.has("No backup is known.", "pds backup DIRECTORY")

@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
@@ -33,9 +33,19 @@ func from(ctx context.Context, addr string) context.Context {
 	return limit.WithClient(ctx, limit.Client{Network: limit.NetworkOf(netip.MustParseAddr(addr))})
 }
 
+// waiting fails unless so many wait, when nothing moves any more.
+func waiting(t *testing.T, hashing gate, want int) {
+	t.Helper()
+	if synctest.Wait(); hashing.Waiting() != want {
+		t.Fatalf("%d wait, want %d", hashing.Waiting(), want)
+	}
+}
+
 // Hundreds of logins that hang up give up their places before they are hashed, and a login from
 // elsewhere waits for none of them.
-func TestLoginsThatHangUpAreNotHashed(t *testing.T) {
+func TestLoginsThatHangUpAreNotHashed(t *testing.T) { synctest.Test(t, hangUps) }
+
+func hangUps(t *testing.T) {
 	hashing := hashGate()
 	release := busy(t, hashing)
 	ctx, hangUp := context.WithCancel(from(t.Context(), "192.0.2.1"))
@@ -52,9 +62,7 @@ func TestLoginsThatHangUpAreNotHashed(t *testing.T) {
 			}
 		})
 	}
-	for hashing.Waiting() < hashing.QueuePerNetwork {
-		time.Sleep(time.Millisecond)
-	}
+	waiting(t, hashing, hashing.QueuePerNetwork)
 	other := make(chan error)
 	go func() {
 		leave, err := hashing.wait(from(t.Context(), "192.0.2.2"))
@@ -63,9 +71,7 @@ func TestLoginsThatHangUpAreNotHashed(t *testing.T) {
 		}
 		other <- err
 	}()
-	for hashing.Waiting() < hashing.QueuePerNetwork+1 {
-		time.Sleep(time.Millisecond)
-	}
+	waiting(t, hashing, hashing.QueuePerNetwork+1)
 	hangUp()
 	wg.Wait()
 	if hashing.Waiting() != 1 {
@@ -82,7 +88,9 @@ func TestLoginsThatHangUpAreNotHashed(t *testing.T) {
 
 // A network that floods the queue delays the logins of others by no more than one of its own at a
 // time.
-func TestLoginsOfOthersAreNotBehindAFlood(t *testing.T) {
+func TestLoginsOfOthersAreNotBehindAFlood(t *testing.T) { synctest.Test(t, flood) }
+
+func flood(t *testing.T) {
 	hashing := hashGate()
 	release := busy(t, hashing)
 	var mu sync.Mutex
@@ -104,13 +112,9 @@ func TestLoginsOfOthersAreNotBehindAFlood(t *testing.T) {
 	for range hashing.QueuePerNetwork {
 		hash("192.0.2.1")
 	}
-	for hashing.Waiting() < hashing.QueuePerNetwork {
-		time.Sleep(time.Millisecond)
-	}
+	waiting(t, hashing, hashing.QueuePerNetwork)
 	hash("192.0.2.2")
-	for hashing.Waiting() < hashing.QueuePerNetwork+1 {
-		time.Sleep(time.Millisecond)
-	}
+	waiting(t, hashing, hashing.QueuePerNetwork+1)
 	release()
 	wg.Wait()
 	for i, addr := range order {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"net/http"
 	"strings"
@@ -138,7 +139,7 @@ func TestConsumerStops(t *testing.T) {
 		}
 		check(t, "cursor", *c.Cursor, 2*want+2)
 	}
-	eventually(t, "connections close", func() bool { return o.Subscribers() == 0 })
+	testenv.Until(t, "connections close", func() bool { return o.Subscribers() == 0 })
 }
 
 func TestConsumerRetry(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
@@ -201,9 +202,7 @@ func TestJ11Ends(t *testing.T) {
 	n := newNetwork(t)
 	v, url := eventsServer(t, n, nil)
 	j := openJSON(t, url, "", nil)
-	for v.Subscribers() < 1 {
-		time.Sleep(time.Millisecond)
-	}
+	testenv.Until(t, "subscribers", func() bool { return v.Subscribers() >= 1 })
 	go n.out.Close()
 	if _, _, err := j.c.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusGoingAway {
 		t.Error(err)

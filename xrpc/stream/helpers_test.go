@@ -194,18 +194,6 @@ func check(t testing.TB, what string, got, want any) {
 	}
 }
 
-// eventually waits for a condition.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for range 2000 {
-		if ok() {
-			return
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	t.Fatalf("%s: it never came to that", what)
-}
-
 // serveHTTP starts a server and returns its address.
 func serveHTTP(t testing.TB, h http.Handler) string {
 	needsWebSockets(t)

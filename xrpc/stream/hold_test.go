@@ -16,6 +16,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
@@ -42,7 +43,7 @@ func TestStalledBackfillsShareMemory(t *testing.T) {
 			c := dialRaw(t, fmt.Sprintf("%s/?cursor=%d", url, int64(i)*log.newest/subscribers))
 			c.(*net.TCPConn).SetReadBuffer(4096)
 		}
-		eventually(t, "subscriptions", func() bool { return o.Subscribers() == subscribers })
+		testenv.Until(t, "subscriptions", func() bool { return o.Subscribers() == subscribers })
 		// Until nothing moves.
 		for last := -1; ; time.Sleep(200 * time.Millisecond) {
 			ever, open := log.reads()
@@ -209,7 +210,7 @@ func TestOneNetworkTakesAllSubscriptions(t *testing.T) {
 	if relay == nil {
 		t.Fatal("the relay is refused")
 	}
-	eventually(t, "subscriptions", func() bool { return o.Subscribers() == 63 })
+	testenv.Until(t, "subscriptions", func() bool { return o.Subscribers() == 63 })
 	log.add(1, 0)
 	check(t, "the relay", numbers(t, relay, 1), []int64{4})
 }
@@ -240,7 +241,7 @@ func TestFiltersOfSubscribersAreBounded(t *testing.T) {
 			}
 		}()
 	}
-	eventually(t, "somebody is refused", func() bool { return full.Load() > 5 })
+	testenv.Until(t, "somebody is refused", func() bool { return full.Load() > 5 })
 	if used := o.conns.filters.Used(); used > filterBytesPerNetwork || used < filterBytesPerNetwork/2 {
 		t.Fatalf("%d bytes", used)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc/stream"
 	"github.com/pdskit/pdskit/xrpc/stream/dictionary"
@@ -107,9 +108,7 @@ func TestJ03EachOperationHasItsNumber(t *testing.T) {
 	v, url := serveJSON(t, n, false)
 	n.create(alice, "alice.test")
 	live := openJSON(t, url, "", nil)
-	for v.Subscribers() < 1 {
-		time.Sleep(time.Millisecond)
-	}
+	testenv.Until(t, "subscribers", func() bool { return v.Subscribers() >= 1 })
 	res := n.write(alice, "put com.example.note/1 x", "put com.example.note/2 x", "put com.example.note/3 x")
 	n.write(alice, "put com.example.note/4 x")
 	times := func(j *jsonClient, k int) (list []int64) {
@@ -138,15 +137,13 @@ func TestJ04Cursors(t *testing.T) {
 	same(t, "inclusive", openJSON(t, url, fmt.Sprint("cursor=", first.Seq), nil).next().Time, first.Seq)
 	same(t, "ancient", openJSON(t, url, "cursor=1", nil).shorts(1), []string{"a identity"})
 	future := openJSON(t, url, fmt.Sprint("cursor=", time.Now().Add(time.Hour).UnixMicro()), nil)
-	for v.Subscribers() < 1 {
-		time.Sleep(time.Millisecond)
-	}
+	testenv.Until(t, "subscribers", func() bool { return v.Subscribers() >= 1 })
 	// It has to have looked at the newest number before the next event.
-	for !slices.ContainsFunc(n.out.Subscriptions(), func(s stream.Subscription) bool {
-		return s.Seq == first.Seq && s.Cursor != nil && *s.Cursor > first.Seq
-	}) {
-		time.Sleep(time.Millisecond)
-	}
+	testenv.Until(t, "the subscriber from the future", func() bool {
+		return slices.ContainsFunc(n.out.Subscriptions(), func(s stream.Subscription) bool {
+			return s.Seq == first.Seq && s.Cursor != nil && *s.Cursor > first.Seq
+		})
+	})
 	second := n.write(alice, "put com.example.note/2 x")
 	same(t, "future", future.next().Time, second.Seq)
 	for _, cursor := range []string{"x", "-1", "1.5", "99999999999999999999"} {
@@ -461,9 +458,9 @@ func TestJ10EachMessageIsCompressedOnce(t *testing.T) {
 	for range 20 {
 		all = append(all, openJSON(t, srv.URL, "compress=true", nil))
 	}
-	for v.Subscribers() < 21 || slices.ContainsFunc(n.out.Subscriptions(), func(s stream.Subscription) bool { return s.Seq == 0 }) {
-		time.Sleep(time.Millisecond)
-	}
+	testenv.Until(t, "subscribers", func() bool {
+		return v.Subscribers() >= 21 && !slices.ContainsFunc(n.out.Subscriptions(), func(s stream.Subscription) bool { return s.Seq == 0 })
+	})
 	for i := range 5 {
 		n.write(alice, fmt.Sprintf("put com.example.note/%d x", i))
 		read(plain)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
@@ -226,9 +227,7 @@ func TestJSONCursor(t *testing.T) {
 	same(t, "after an event", openJSON(t, url, fmt.Sprintf("cursor=%d", res.Seq+1), nil).shorts(1), all[4:])
 	v, url := serveJSON(t, n, false)
 	live, future := openJSON(t, url, "", nil), openJSON(t, url, "cursor=9000000000000000", nil)
-	for v.Subscribers() < 2 {
-		time.Sleep(time.Millisecond)
-	}
+	testenv.Until(t, "subscribers", func() bool { return v.Subscribers() >= 2 })
 	n.write(alice, "put com.example.note/four x")
 	same(t, "live", live.shorts(1), []string{"a create com.example.note/four"})
 	same(t, "from the future", future.shorts(1), []string{"a create com.example.note/four"})
@@ -338,9 +337,7 @@ func TestJSONClose(t *testing.T) {
 	n := newNetwork(t)
 	v, url := serveJSON(t, n, false)
 	j := openJSON(t, url, "", nil)
-	for v.Subscribers() < 1 {
-		time.Sleep(time.Millisecond)
-	}
+	testenv.Until(t, "subscribers", func() bool { return v.Subscribers() >= 1 })
 	same(t, "those of the view do not count", n.out.Subscribers(), 0)
 	ended := make(chan error)
 	go func() {
@@ -367,9 +364,7 @@ func TestSubscribersOutliveAccounts(t *testing.T) {
 	zero := int64(0)
 	f := &stream.Follower{Consumer: stream.Consumer{URL: n.url, Cursor: &zero}, Verifier: &commit.Verifier{Key: n.verifierKey}}
 	j := openJSON(t, url, "wantedCollections=com.example.note", nil)
-	for v.Subscribers() < 1 { // it begins with what comes after that
-		time.Sleep(time.Millisecond)
-	}
+	testenv.Until(t, "subscribers", func() bool { return v.Subscribers() >= 1 }) // it begins with what comes after that
 	i := 0
 	for m, err := range f.Messages(t.Context()) {
 		if err != nil || m.Err != nil {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/storage"
 )
 
@@ -38,7 +39,7 @@ func TestSubscribe(t *testing.T) {
 			}
 		}
 	}
-	eventually(t, "subscribers leave", func() bool { return o.Subscribers() == 0 })
+	testenv.Until(t, "subscribers leave", func() bool { return o.Subscribers() == 0 })
 }
 
 // Without a cursor, and with the newest number, a stream begins with what comes next.
@@ -50,7 +51,7 @@ func TestSubscribeLive(t *testing.T) {
 	for what, cursor := range map[string]*int64{"none": nil, "newest": &newest} {
 		done := make(chan []int64)
 		go func() { done <- take(t, o, cursor, 3) }()
-		eventually(t, "subscription", func() bool { return o.Subscribers() == 1 })
+		testenv.Until(t, "subscription", func() bool { return o.Subscribers() == 1 })
 		log.mu.Lock()
 		first := log.newest + 2
 		log.mu.Unlock()
@@ -76,7 +77,7 @@ func TestFramesAreShared(t *testing.T) {
 			}
 		}()
 	}
-	eventually(t, "subscriptions", func() bool { return o.Subscribers() == 2 })
+	testenv.Until(t, "subscriptions", func() bool { return o.Subscribers() == 2 })
 	log.add(1, 0)
 	if one, other := <-first, <-first; one != other {
 		t.Error("encoded twice")
@@ -102,7 +103,7 @@ func TestConsumerTooSlow(t *testing.T) {
 	var got []int64
 	var end error
 	zero := int64(0)
-	eventually(t, "subscription", func() bool { return o.Subscribers() == 1 })
+	testenv.Until(t, "subscription", func() bool { return o.Subscribers() == 1 })
 	for b, err := range o.Subscribe(t.Context(), &zero) {
 		if err != nil {
 			end = err
@@ -193,7 +194,7 @@ func TestFaults(t *testing.T) {
 	}
 	subscribe(nil)
 	subscribe(nil)
-	eventually(t, "subscriptions", func() bool { return o.Subscribers() == 2 })
+	testenv.Until(t, "subscriptions", func() bool { return o.Subscribers() == 2 })
 	log.setFault(errFault)
 	log.add(1, 0)
 	for range 2 {
@@ -236,14 +237,14 @@ func TestNewSubscribersAfterFault(t *testing.T) {
 		}
 	}()
 	defer close(release)
-	eventually(t, "subscription", func() bool { return o.Subscribers() == 1 })
+	testenv.Until(t, "subscription", func() bool { return o.Subscribers() == 1 })
 	log.add(1, 0)
 	<-stalled
 	log.setFault(errFault)
 	log.mu.Lock()
 	log.wake()
 	log.mu.Unlock()
-	eventually(t, "the fault", func() bool {
+	testenv.Until(t, "the fault", func() bool {
 		o.frames.mu.Lock()
 		defer o.frames.mu.Unlock()
 		return o.frames.now.win.failed()
@@ -251,7 +252,7 @@ func TestNewSubscribersAfterFault(t *testing.T) {
 	log.setFault(nil)
 	done := make(chan []int64)
 	go func() { done <- take(t, o, nil, 1) }()
-	eventually(t, "subscription", func() bool { return o.Subscribers() == 2 })
+	testenv.Until(t, "subscription", func() bool { return o.Subscribers() == 2 })
 	log.add(1, 0)
 	check(t, "new subscriber", <-done, []int64{4})
 }
@@ -317,7 +318,7 @@ func TestPumpStops(t *testing.T) {
 	for range 20 {
 		take(t, o, &at, 1)
 	}
-	eventually(t, "subscribers leave", func() bool { return o.Subscribers() == 0 })
+	testenv.Until(t, "subscribers leave", func() bool { return o.Subscribers() == 0 })
 	if o.frames.now != nil {
 		t.Error("a window without readers")
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/internal/cbor"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/memory"
@@ -212,9 +213,10 @@ func TestJSONIsEncodedOnce(t *testing.T) {
 	for i := range 40 {
 		all = append(all, openJSON(t, []string{first, second}[i%2], "", nil))
 	}
-	for len(relay.out.Subscriptions()) < len(all) || slices.ContainsFunc(relay.out.Subscriptions(), func(s stream.Subscription) bool { return s.Seq == 0 }) {
-		time.Sleep(time.Millisecond)
-	}
+	testenv.Until(t, "subscribers", func() bool {
+		list := relay.out.Subscriptions()
+		return len(list) >= len(all) && !slices.ContainsFunc(list, func(s stream.Subscription) bool { return s.Seq == 0 })
+	})
 	relay.add(evilCommit(alice, nil, commit.Op{Action: commit.Create, Path: "com.example.note/1", CID: cidOf(nil)}, commit.Op{Action: commit.Delete, Path: "com.example.note/2", Prev: cidOf(nil)}))
 	for _, j := range all {
 		j.text()

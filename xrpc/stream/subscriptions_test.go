@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/coder/websocket"
+
+	"github.com/pdskit/pdskit/internal/testenv"
 )
 
 func TestSubscriptions(t *testing.T) {
@@ -28,7 +30,7 @@ func TestSubscriptions(t *testing.T) {
 	frames := dial("/frames?cursor=10", "relay/1.0 \xff"+strings.Repeat("x", 1000))
 	numbers(t, frames, 5)
 	dial("/json", "reader")
-	eventually(t, "two are listed", func() bool { return len(o.Subscriptions()) == 2 })
+	testenv.Until(t, "two are listed", func() bool { return len(o.Subscriptions()) == 2 })
 	list := o.Subscriptions()
 	a, b := list[0], list[1]
 	if a.ID == b.ID || a.Cursor == nil || *a.Cursor != 10 || a.JSON || !b.JSON || b.Cursor != nil || a.Address != "127.0.0.1" || b.Agent != "reader" || a.Since.IsZero() {
@@ -37,14 +39,14 @@ func TestSubscriptions(t *testing.T) {
 	if !strings.HasPrefix(a.Agent, "relay/1.0 x") || len(a.Agent) > maxAgent {
 		t.Errorf("agent %q", a.Agent)
 	}
-	eventually(t, "it has seen all", func() bool { s := o.Subscriptions()[0]; return s.Seq == 20 && s.Waiting == 0 && !s.Past })
+	testenv.Until(t, "it has seen all", func() bool { s := o.Subscriptions()[0]; return s.Seq == 20 && s.Waiting == 0 && !s.Past })
 	if o.End(77) {
 		t.Error("ended what there is not")
 	}
 	if !o.End(a.ID) {
 		t.Error("not ended")
 	}
-	eventually(t, "one is left", func() bool { o.End(a.ID); list := o.Subscriptions(); return len(list) == 1 && list[0].ID == b.ID })
+	testenv.Until(t, "one is left", func() bool { o.End(a.ID); list := o.Subscriptions(); return len(list) == 1 && list[0].ID == b.ID })
 	if _, _, err := frames.Read(t.Context()); err == nil {
 		t.Error("the connection goes on")
 	}

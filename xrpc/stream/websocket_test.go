@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/pdskit/pdskit/internal/testenv"
 )
 
 // connect opens a WebSocket connection.
@@ -68,7 +70,7 @@ func TestServeHTTP(t *testing.T) {
 	check(t, "from the start", numbers(t, connect(t, url+"?cursor=0"), 8), []int64{-1, 8, 10, 12, 14, 16, 18, 20})
 	check(t, "from a cursor", numbers(t, connect(t, url+"?cursor=17"), 2), []int64{18, 20})
 	live := connect(t, url)
-	eventually(t, "subscriptions", func() bool { return o.Subscribers() == 3 })
+	testenv.Until(t, "subscriptions", func() bool { return o.Subscribers() == 3 })
 	log.add(100, 1000)
 	log.add(1, 3_000_000) // larger than any buffer
 	log.add(1, 0)
@@ -102,7 +104,7 @@ func TestPeers(t *testing.T) {
 	defer o.Close()
 	url := serveHTTP(t, o)
 	c := connect(t, url)
-	eventually(t, "subscription", func() bool { return o.Subscribers() == 1 })
+	testenv.Until(t, "subscription", func() bool { return o.Subscribers() == 1 })
 	for range 100 {
 		c.Write(t.Context(), websocket.MessageText, []byte("hello"))
 		c.Write(t.Context(), websocket.MessageBinary, make([]byte, 20_000))
@@ -111,12 +113,12 @@ func TestPeers(t *testing.T) {
 	log.add(1, 0)
 	check(t, "live", numbers(t, c, 1), []int64{4})
 	c.Close(websocket.StatusNormalClosure, "")
-	eventually(t, "it leaves", func() bool { return o.Subscribers() == 0 })
+	testenv.Until(t, "it leaves", func() bool { return o.Subscribers() == 0 })
 
 	c = connect(t, url)
-	eventually(t, "subscription", func() bool { return o.Subscribers() == 1 })
+	testenv.Until(t, "subscription", func() bool { return o.Subscribers() == 1 })
 	c.CloseNow()
-	eventually(t, "it leaves", func() bool { return o.Subscribers() == 0 })
+	testenv.Until(t, "it leaves", func() bool { return o.Subscribers() == 0 })
 
 	// Endless messages are too much.
 	c = connect(t, url)
@@ -124,7 +126,7 @@ func TestPeers(t *testing.T) {
 	if _, err := next(t, c); err == nil {
 		t.Error("a message of 1 MiB was accepted")
 	}
-	eventually(t, "it leaves", func() bool { return o.Subscribers() == 0 })
+	testenv.Until(t, "it leaves", func() bool { return o.Subscribers() == 0 })
 }
 
 func TestMaxSubscribers(t *testing.T) {
@@ -138,7 +140,7 @@ func TestMaxSubscribers(t *testing.T) {
 		t.Fatal(err)
 	}
 	first.CloseNow()
-	eventually(t, "there is room again", func() bool {
+	testenv.Until(t, "there is room again", func() bool {
 		c, _, err := websocket.Dial(t.Context(), url, nil)
 		if err == nil {
 			c.CloseNow()
@@ -153,7 +155,7 @@ func TestCloseEndsConnections(t *testing.T) {
 	url := serveHTTP(t, o)
 	c, silent := connect(t, url+"?cursor=0"), dialRaw(t, url)
 	numbers(t, c, 5)
-	eventually(t, "subscriptions", func() bool { return o.Subscribers() == 2 })
+	testenv.Until(t, "subscriptions", func() bool { return o.Subscribers() == 2 })
 	ended := make(chan error)
 	go func() {
 		_, err := next(t, c)
@@ -204,12 +206,12 @@ func TestStalledSubscriber(t *testing.T) {
 		dialRaw(t, url+"/?cursor=0") // stalls after the past
 	}
 	c := connect(t, url)
-	eventually(t, "subscriptions", func() bool { return o.Subscribers() == 7 })
+	testenv.Until(t, "subscriptions", func() bool { return o.Subscribers() == 7 })
 	for i := range int64(500) { // 20 MB: more than a socket's buffers hold
 		log.add(1, 40_000)
 		check(t, "live", numbers(t, c, 1), []int64{4 + 2*i})
 	}
-	eventually(t, "the stalled ones are gone", func() bool { return o.Subscribers() == 1 })
+	testenv.Until(t, "the stalled ones are gone", func() bool { return o.Subscribers() == 1 })
 	log.add(1, 0)
 	check(t, "live", numbers(t, c, 1), []int64{1004})
 }
@@ -222,7 +224,7 @@ func TestSlowSubscriberIsTold(t *testing.T) {
 	url := serveHTTP(t, o)
 	c := connect(t, url)
 	fast := connect(t, url)
-	eventually(t, "subscriptions", func() bool { return o.Subscribers() == 2 })
+	testenv.Until(t, "subscriptions", func() bool { return o.Subscribers() == 2 })
 	for i := range int64(500) {
 		log.add(1, 40_000)
 		check(t, "live", numbers(t, fast, 1), []int64{4 + 2*i})

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -14,6 +13,7 @@ import (
 	"github.com/pdskit/pdskit/examples/internal/metrics"
 	"github.com/pdskit/pdskit/identity/plctest"
 	"github.com/pdskit/pdskit/internal/testenv"
+	"github.com/pdskit/pdskit/internal/testplc"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 )
@@ -96,13 +96,7 @@ func TestRace(t *testing.T) {
 			t.Fatalf("%v\n%s", err, text)
 		}
 	}
-	directory, err := plctest.New(plctest.Config{NoRateLimits: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer directory.Close()
-	plc := httptest.NewServer(directory)
-	defer plc.Close()
+	plc := testplc.Start(t, plctest.Config{NoRateLimits: true})
 	ours, _, err := start(t.Context(), program, t.TempDir(), "PDS_INVITE_REQUIRED=false")
 	if err != nil {
 		t.Fatal(err)

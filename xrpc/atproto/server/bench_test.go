@@ -12,6 +12,7 @@ import (
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
+	"github.com/pdskit/pdskit/internal/testplc"
 	"github.com/pdskit/pdskit/internal/testxrpc"
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -95,12 +96,7 @@ func (c *clock) pass(d time.Duration) {
 func newBench(t *testing.T, change func(s *session.Config, c *Config)) *bench {
 	t.Helper()
 	clock := newClock()
-	dir, err := plctest.New(plctest.Config{NoRateLimits: true, Now: clock.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	directory := httptest.NewServer(dir)
-	t.Cleanup(directory.Close)
+	directory := testplc.Start(t, plctest.Config{NoRateLimits: true, Now: clock.Now})
 	return newBenchAt(t, directory.URL, clock, change)
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pdskit/pdskit/xrpc/oauth/client"
@@ -20,39 +21,42 @@ import (
 // could not be told.
 func TestRefreshDuringRevoke(t *testing.T) {
 	for _, status := range []int{200, 503} {
-		net := pdstest.New(t)
-		s := rogueAt(net, "pds.example.net")
-		a := newApp(t, net, "app.example.net")
-		x := s.login(t, a)
-		y, err := a.Resume(t.Context(), x.ID())
-		if err != nil {
-			t.Fatal(err)
-		}
-		inside, release := make(chan struct{}), make(chan struct{})
-		s.do(func() {
-			s.over["/revoke"] = func(w http.ResponseWriter, _ *http.Request) {
-				close(inside)
-				<-release
-				answerJSON(w, status, map[string]any{})
+		synctest.Test(t, func(t *testing.T) {
+			net := pdstest.New(t)
+			s := rogueAt(net, "pds.example.net")
+			a := newApp(t, net, "app.example.net")
+			x := s.login(t, a)
+			y, err := a.Resume(t.Context(), x.ID())
+			if err != nil {
+				t.Fatal(err)
 			}
-		})
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			if err := x.Revoke(t.Context()); (err != nil) != (status != 200) {
-				t.Errorf("status %d: %v", status, err)
-			}
-		})
-		<-inside
-		for _, each := range []*client.Session{x, y} {
+			inside, release := make(chan struct{}), make(chan struct{})
+			s.do(func() {
+				s.over["/revoke"] = func(w http.ResponseWriter, _ *http.Request) {
+					close(inside)
+					<-release
+					answerJSON(w, status, map[string]any{})
+				}
+			})
+			var wg sync.WaitGroup
 			wg.Go(func() {
-				if err := each.Refresh(t.Context()); !errors.Is(err, client.ErrSessionEnded) {
+				if err := x.Revoke(t.Context()); (err != nil) != (status != 200) {
 					t.Errorf("status %d: %v", status, err)
 				}
 			})
-		}
-		time.Sleep(20 * time.Millisecond) // so that they most likely wait
-		close(release)
-		wg.Wait()
+			<-inside
+			for _, each := range []*client.Session{x, y} {
+				wg.Go(func() {
+					if err := each.Refresh(t.Context()); !errors.Is(err, client.ErrSessionEnded) {
+						t.Errorf("status %d: %v", status, err)
+					}
+				})
+			}
+			synctest.Wait() // they wait
+			close(release)
+			wg.Wait()
+			time.Sleep(time.Minute) // all connections end
+		})
 	}
 }
 

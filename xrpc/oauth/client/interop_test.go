@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/cookiejar"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
 	"github.com/pdskit/pdskit/internal/testenv"
+	"github.com/pdskit/pdskit/internal/testplc"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/oauth/client"
 )
@@ -91,18 +91,12 @@ func TestOfficialPDS(t *testing.T) {
 		t.Skip("runs with PDSKIT_INTEROP=1, and PDSKIT_NPM naming a folder where @atproto/pds was installed")
 	}
 	modules := testenv.NodeModules(t, "@atproto/pds")
-	directory, err := plctest.New(plctest.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer directory.Close()
-	plc := httptest.NewServer(directory)
-	defer plc.Close()
+	plc := testplc.Start(t, plctest.Config{})
 	server := "http://" + testenv.OfficialPDS(t, modules, plc.URL)
 	ctx := t.Context()
 	var account struct{ DID, Handle string }
 	const password = "password of alice"
-	err = (&xrpc.Client{Host: server}).Procedure(ctx, "com.atproto.server.createAccount", map[string]any{
+	err := (&xrpc.Client{Host: server}).Procedure(ctx, "com.atproto.server.createAccount", map[string]any{
 		"handle": "alice.test", "email": "alice@example.com", "password": password,
 	}, &account)
 	if err != nil {

@@ -141,16 +141,13 @@ const (
 func newRecorder() *httptest.ResponseRecorder { return httptest.NewRecorder() }
 
 // everything is all that is stored in key-value namespaces of the host and of Alice.
-func (w *world) everything(ctx context.Context) map[string]string {
+func (w *world) everything(ctx context.Context) (all map[string]string) {
 	w.t.Helper()
-	for {
-		all := w.read(ctx)
-		// Mail is sent besides the answers.
-		if !slices.ContainsFunc(slices.Collect(maps.Keys(all)), mailThatWaits.MatchString) {
-			return all
-		}
-		time.Sleep(time.Millisecond)
-	}
+	testenv.Until(w.t, "mail is sent", func() bool { // besides the answers
+		all = w.read(ctx)
+		return !slices.ContainsFunc(slices.Collect(maps.Keys(all)), mailThatWaits.MatchString)
+	})
+	return all
 }
 
 // mailThatWaits are the keys of mail that has not been sent yet.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage"
@@ -41,16 +42,13 @@ var forms = map[string]url.Values{
 var sensitive = []string{"app-passwords/new", "password", "authenticator", "recovery-codes", "email-codes", "email/change", "handle", "close"}
 
 // everything is all that is stored with an account.
-func (w *world) everything() map[string]string {
+func (w *world) everything() (all map[string]string) {
 	w.t.Helper()
-	for {
-		all := w.read()
-		// Mail is sent besides the answers.
-		if !slices.ContainsFunc(slices.Collect(maps.Keys(all)), func(key string) bool { return strings.HasPrefix(key, "outbox/mail/") }) {
-			return all
-		}
-		time.Sleep(time.Millisecond)
-	}
+	testenv.Until(w.t, "mail is sent", func() bool { // besides the answers
+		all = w.read()
+		return !slices.ContainsFunc(slices.Collect(maps.Keys(all)), func(key string) bool { return strings.HasPrefix(key, "outbox/mail/") })
+	})
+	return all
 }
 
 func (w *world) read() map[string]string {

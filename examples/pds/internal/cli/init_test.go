@@ -15,6 +15,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/setup"
 	"github.com/pdskit/pdskit/identity/plctest"
+	"github.com/pdskit/pdskit/internal/testplc"
 )
 
 // here is a DNS in which every name leads to this machine.
@@ -35,12 +36,7 @@ type newcomer struct {
 
 func newNewcomer(t *testing.T) *newcomer {
 	t.Helper()
-	plc, err := plctest.New(plctest.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	directory := httptest.NewServer(plc)
-	t.Cleanup(directory.Close)
+	directory := testplc.Start(t, plctest.Config{})
 	return &newcomer{t: t, dir: t.TempDir(), env: []string{"PDS_DID_PLC_URL=" + directory.URL, "PDS_LOG_LEVEL=off", "PDS_METRICS_ADDRESS=localhost:0"}}
 }
 

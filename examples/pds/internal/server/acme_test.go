@@ -17,6 +17,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/certs"
 	"github.com/pdskit/pdskit/examples/pds/internal/certs/acmetest"
 	"github.com/pdskit/pdskit/examples/pds/internal/update"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/xrpc/doctor"
 )
 
@@ -32,16 +33,6 @@ func acmeServer(t *testing.T, directory string, log *buffer) *Server {
 	}
 	t.Cleanup(func() { s.Shutdown(context.Background()) })
 	return s
-}
-
-// until waits for something that a log or a metric shows.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("no %s", what)
-		}
-	}
 }
 
 func measured(s *Server) string {
@@ -75,7 +66,7 @@ func TestServerGetsItsCertificate(t *testing.T) {
 	}
 	address = s.listener.Addr().String()
 	close(ready)
-	until(t, "certificate", func() bool {
+	testenv.Until(t, "certificate", func() bool {
 		return strings.Contains(measured(s), `pds_certificate_requests_total{result="obtained"} 1`)
 	})
 	if text := measured(s); !strings.Contains(text, `pds_certificate_expiry_timestamp_seconds{name="pds.site.test"} 1`) {
@@ -84,7 +75,7 @@ func TestServerGetsItsCertificate(t *testing.T) {
 	if !strings.Contains(log.String(), "certificate obtained") {
 		t.Error(log.String())
 	}
-	until(t, "good finding", func() bool { return found(t, s).Level == doctor.OK })
+	testenv.Until(t, "good finding", func() bool { return found(t, s).Level == doctor.OK })
 	roots := x509.NewCertPool()
 	roots.AddCert(authority.Root)
 	conn, err := tls.Dial("tcp", address, &tls.Config{ServerName: "pds.site.test", RootCAs: roots})
@@ -102,7 +93,7 @@ func TestServerWithoutCertificate(t *testing.T) {
 	authority := acmetest.New(t, func(string) string { return "" })
 	var log buffer
 	s := acmeServer(t, authority.URL, &log)
-	until(t, "failure", func() bool { return strings.Contains(measured(s), `pds_certificate_requests_total{result="failed"} 1`) })
+	testenv.Until(t, "failure", func() bool { return strings.Contains(measured(s), `pds_certificate_requests_total{result="failed"} 1`) })
 	if !strings.Contains(log.String(), "no route to host") {
 		t.Error(log.String())
 	}
@@ -131,7 +122,7 @@ func TestUpdateNotice(t *testing.T) {
 	}
 	defer s.Shutdown(context.Background())
 	<-asked
-	until(t, "line in the log", func() bool { return strings.Contains(log.String(), "there is a newer version") })
+	testenv.Until(t, "line in the log", func() bool { return strings.Contains(log.String(), "there is a newer version") })
 	report, err := s.doctor.Now(t.Context())
 	if err != nil {
 		t.Fatal(err)
