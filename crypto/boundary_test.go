@@ -1,6 +1,7 @@
 package crypto
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/sha256"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+	"github.com/mr-tron/base58"
 )
 
 // signatureWith returns a P-256 key, a digest and the signature of it that has this s. Nobody can choose
@@ -162,5 +164,29 @@ func TestKeysInTextMalformed(t *testing.T) {
 	}
 	if sum := sha256.Sum256([]byte(`{"crv":"secp256k1","kty":"EC","x":"` + b64(x) + `","y":"` + b64(y) + `"}`)); good.JWK().Thumbprint() != b64(sum[:]) {
 		t.Error("thumbprint")
+	}
+}
+
+// A scalar has 32 bytes, also where a library would fill up or cut off others.
+func TestScalarsOfOtherLengths(t *testing.T) {
+	for _, alg := range []Algorithm{K256, P256} {
+		for _, n := range []int{1, 31, 33, 64} {
+			if key, err := ParsePrivateKey(alg, bytes.Repeat([]byte{1}, n)); !errors.Is(err, ErrKey) || key != nil {
+				t.Errorf("%v: a scalar of %d bytes: %v", alg, n, err)
+			}
+		}
+	}
+}
+
+// Keys of other curves have multikeys too. They are no keys here, and none are made.
+func TestKeysOfOtherCurves(t *testing.T) {
+	ed25519 := "z" + base58.Encode(append([]byte{0xed, 0x01}, bytes.Repeat([]byte{2}, 33)...))
+	if key, err := ParseMultikey(ed25519); !errors.Is(err, ErrKey) || key != nil {
+		t.Errorf("%v, %v", key, err)
+	}
+	for _, alg := range []Algorithm{0, P256 + 1} {
+		if key, err := GenerateKey(alg); !errors.Is(err, ErrKey) || key != nil {
+			t.Errorf("%v: %v, %v", alg, key, err)
+		}
 	}
 }

@@ -185,10 +185,7 @@ func ParsePrivateKey(alg Algorithm, b []byte) (*PrivateKey, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrKey, err)
 		}
-		point, err := p.PublicKey.Bytes()
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrKey, err)
-		}
+		point, _ := p.PublicKey.Bytes() // cannot fail: the key is valid
 		pub := newP256(&p.PublicKey, point)
 		return &PrivateKey{pub: func() *PublicKey { return pub }, p: p}, nil
 	}
