@@ -2,6 +2,7 @@ package serviceauth_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -205,5 +206,123 @@ func TestRefreshesOfManyIssuers(t *testing.T) {
 	}
 	if got := r.purged; got != most+2+most {
 		t.Errorf("%d refreshes after the clock has gone back", got)
+	}
+}
+
+// A key is parsed once for a document, also where several keys of it take turns.
+func TestKeysThatTakeTurns(t *testing.T) {
+	r := &resolver{doc: &identity.Document{ID: issuer, VerificationMethods: []identity.VerificationMethod{
+		identity.NewVerificationMethod(issuer, "atproto", generate(t, crypto.K256).PublicKey()),
+		identity.NewVerificationMethod(issuer, "atproto_label", generate(t, crypto.P256).PublicKey()),
+	}}}
+	k := &serviceauth.DocumentKeys{Resolver: r}
+	var first [2]*crypto.PublicKey
+	for range 2 {
+		for i, fragment := range []string{"atproto", "atproto_label"} {
+			key, err := k.Key(t.Context(), issuer, fragment, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if first[i] == nil {
+				first[i] = key
+			} else if key != first[i] {
+				t.Errorf("%s was parsed again", fragment)
+			}
+		}
+	}
+}
+
+// The header of a token names its type, its algorithm and, only where the caller says so, its key. Times
+// and ID are those that the caller gives.
+func TestWhatSignWrites(t *testing.T) {
+	key := generate(t, crypto.P256)
+	at := time.Unix(1_700_000_000, 0)
+	for given, want := range map[string]string{
+		"": `{"typ":"JWT","alg":"ES256"}`, "atproto_label": `{"typ":"JWT","alg":"ES256","kid":"#atproto_label"}`,
+		"#atproto_label": `{"typ":"JWT","alg":"ES256","kid":"#atproto_label"}`,
+	} {
+		token := sign(t, key, serviceauth.Token{Issuer: "did:web:a.example", Audience: "did:web:b.example", ID: "x", Issued: at, Expires: at.Add(time.Hour), KeyID: given})
+		parts := strings.Split(token, ".")
+		header, err1 := base64.RawURLEncoding.DecodeString(parts[0])
+		payload, err2 := base64.RawURLEncoding.DecodeString(parts[1])
+		if err1 != nil || err2 != nil || string(header) != want ||
+			string(payload) != `{"iss":"did:web:a.example","aud":"did:web:b.example","exp":1700003600,"iat":1700000000,"jti":"x"}` {
+			t.Errorf("%q: %s.%s", given, header, payload)
+		}
+	}
+}
+
+// The times of a token count to the second and no longer.
+func TestTokensAtTheBoundsOfTime(t *testing.T) {
+	key := generate(t, crypto.K256)
+	at := time.Unix(1_800_000_000, 0)
+	now := at
+	v := &serviceauth.Verifier{Audience: []string{audience}, Keys: anyKey{key.PublicKey()}, Now: func() time.Time { return now }}
+	for name, x := range map[string]struct {
+		claims string
+		now    time.Duration // after at
+		want   string
+	}{
+		"expired":                 {`"exp":1800000000`, 10 * time.Second, ""},
+		"expired for too long":    {`"exp":1800000000`, 10*time.Second + 1, "JwtExpired"},
+		"issued by a fast clock":  {`"exp":1800000060,"iat":1800000060`, 0, ""},
+		"issued in the future":    {`"exp":1800000060,"iat":1800000060`, -1, "BadJwt"},
+		"good from now on":        {`"exp":1800000060,"nbf":1800000060`, 0, ""},
+		"good from later on":      {`"exp":1800000060,"nbf":1800000060`, -1, "BadJwt"},
+		"good for an hour":        {`"exp":1800003660`, 0, ""},
+		"good for longer":         {`"exp":1800003660`, -1, "BadJwt"},
+		"issued before all times": {`"exp":1800000060,"iat":-1e300,"nbf":-1e300`, 0, ""},
+	} {
+		now = at.Add(x.now)
+		token := raw(t, key, map[string]any{"alg": "ES256K"}, `{"iss":"`+issuer+`","aud":"`+audience+`",`+x.claims+`}`)
+		_, err := v.Verify(t.Context(), token, "")
+		if x.want == "" && err != nil || x.want != "" && !errors.Is(err, &xrpc.Error{Name: x.want}) {
+			t.Errorf("%s: %v, want %q", name, err, x.want)
+		}
+	}
+}
+
+// counted counts look-ups. The second is of a network that is down.
+type counted struct {
+	key   *crypto.PublicKey
+	calls int
+}
+
+func (c *counted) Key(_ context.Context, _ syntax.DID, _ string, refresh bool) (*crypto.PublicKey, error) {
+	c.calls++
+	if refresh {
+		return nil, identity.ErrUnavailable
+	}
+	return c.key, nil
+}
+
+// An algorithm that is none here costs no look-up. A signature that is not one of the issuer's key stays
+// a bad one while the issuer cannot be asked for another key: otherwise a stranger could make answers say
+// that the network is down.
+func TestBadTokensWhileTheNetworkIsDown(t *testing.T) {
+	key, other := generate(t, crypto.K256), generate(t, crypto.K256)
+	claims := map[string]any{"iss": issuer, "aud": audience, "exp": time.Now().Add(time.Minute).Unix()}
+	for alg, calls := range map[string]int{"none": 0, "HS256": 0, "ES256K": 2} {
+		keys := &counted{key: key.PublicKey()}
+		v := &serviceauth.Verifier{Audience: []string{audience}, Keys: keys}
+		_, err := v.Verify(t.Context(), raw(t, other, map[string]any{"alg": alg}, claims), "")
+		if !errors.Is(err, &xrpc.Error{Status: http.StatusUnauthorized, Name: "BadJwtSignature"}) || keys.calls != calls {
+			t.Errorf("%s: %v after %d look-ups, want %d", alg, err, keys.calls, calls)
+		}
+	}
+}
+
+// A token has one form: base64 that ignores the ends of lines would give it others.
+func TestTokensWithLineEnds(t *testing.T) {
+	key := generate(t, crypto.K256)
+	v := &serviceauth.Verifier{Audience: []string{audience}, Keys: anyKey{key.PublicKey()}}
+	good := sign(t, key, serviceauth.Token{Issuer: issuer, Audience: audience})
+	for _, bad := range []string{good + "\n", good + "\r\n", "\n" + good, good[:len(good)-5] + "\n" + good[len(good)-5:]} {
+		if _, err := v.Verify(t.Context(), bad, ""); !errors.Is(err, &xrpc.Error{Name: "BadJwt"}) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+	if _, err := v.Verify(t.Context(), good, ""); err != nil {
+		t.Error(err)
 	}
 }
