@@ -189,14 +189,11 @@ func TokenHash(token string) string {
 // Header returns the proof of a request: the value of its DPoP header, of which there must be
 // exactly one.
 func Header(h http.Header) (string, error) {
-	switch values := h.Values("DPoP"); len(values) {
-	case 1:
-		return values[0], nil
-	case 0:
-		return "", fmt.Errorf("%w: there is none", ErrInvalid)
-	default:
-		return "", fmt.Errorf("%w: the request has several DPoP headers", ErrInvalid)
+	values := h.Values("DPoP")
+	if len(values) != 1 {
+		return "", fmt.Errorf("%w: the request has %d DPoP headers, not one", ErrInvalid, len(values))
 	}
+	return values[0], nil
 }
 
 // Sign makes a proof for a request. nonce is the last one that the server has sent (DPoP-Nonce);
@@ -210,11 +207,8 @@ func Sign(ctx context.Context, key crypto.Signer, to Target, nonce string, now t
 		return "", fmt.Errorf("dpop: %w", err)
 	}
 	public := key.PublicKey().JWK()
-	public.Alg = "" // the header has it
-	h, err := json.Marshal(map[string]any{"typ": typ, "alg": key.PublicKey().Algorithm().String(), "jwk": public})
-	if err != nil {
-		return "", err
-	}
+	public.Alg = ""                                                                                              // the header has it
+	h, _ := json.Marshal(map[string]any{"typ": typ, "alg": key.PublicKey().Algorithm().String(), "jwk": public}) // text
 	c := map[string]any{"jti": rand.Text(), "htm": to.Method, "htu": url, "iat": now.Unix()}
 	if to.Token != "" {
 		c["ath"] = TokenHash(to.Token)
@@ -222,10 +216,7 @@ func Sign(ctx context.Context, key crypto.Signer, to Target, nonce string, now t
 	if nonce != "" {
 		c["nonce"] = nonce
 	}
-	payload, err := json.Marshal(c)
-	if err != nil {
-		return "", err
-	}
+	payload, _ := json.Marshal(c) // text and a number
 	text := base64.RawURLEncoding.EncodeToString(h) + "." + base64.RawURLEncoding.EncodeToString(payload)
 	sig, err := key.Sign(ctx, []byte(text))
 	if err != nil {
