@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -113,9 +114,15 @@ func TestReadAheadShares(t *testing.T) {
 	defer end()
 	c.ahead.running.Wait()
 	own := len(c.ahead.front.blocks)
+	if !c.ahead.front.done.Load() {
+		t.Error("a worker has the first batch")
+	}
 	for i := 1; i < own; i++ {
 		if _, err := c.NextShared(); err != nil || c.Sound() {
 			t.Fatalf("block %d of the first batch: %v", i, err)
+		}
+		if taken, want := int(c.ahead.front.taken.Load()), (i/share+1)*share; taken != want {
+			t.Fatalf("block %d of the first batch: %d are the reader's, want %d", i, taken, want)
 		}
 	}
 	second := c.ahead.queue[0]
@@ -130,6 +137,9 @@ func TestReadAheadShares(t *testing.T) {
 	b := c.ahead.queue[len(c.ahead.queue)-1]
 	c.ahead.running.Wait()
 	b.reset()
+	if b.done.Load() || b.taken.Load() != 0 || len(b.blocks) != 0 || b.err != nil {
+		t.Error("a batch that is reset is not as a new one")
+	}
 	b.blocks = second.blocks[:20]
 	b.taken.Store(5)
 	b.check(nil)
@@ -162,12 +172,18 @@ func TestReadAheadIsLeft(t *testing.T) {
 	var busy atomic.Int32
 	for _, size := range []int{10, 1000, 500_000} {
 		file := sameBlocks(max(20, 2_000_000/size), size)
-		_, end := readAhead(t, file, 2, func([]byte) bool {
+		c, end := readAhead(t, file, 2, func([]byte) bool {
 			busy.Add(1)
 			defer busy.Add(-1)
 			return true
 		})
+		left := append(c.ahead.queue, c.ahead.front)
 		end()
+		for i, b := range left {
+			if b.taken.Load() != math.MaxInt32 {
+				t.Errorf("batch %d is still the workers'", i)
+			}
+		}
 		if n := busy.Load(); n != 0 {
 			t.Errorf("%d goroutines are still at work", n)
 		}
@@ -181,11 +197,75 @@ func TestReadAheadIsLeft(t *testing.T) {
 	if _, err := c.Next(); err != nil {
 		t.Fatal(err)
 	}
-	if n := r.Size() - int64(r.Len()); n > aheadBytes+4*500_000 {
+	if n := r.Size() - int64(r.Len()); n > aheadBytes+2*500_000 {
 		t.Errorf("%d bytes are read ahead", n)
 	}
 	if n := len(c.ahead.queue); n > 4 {
 		t.Errorf("%d batches are read ahead", n)
+	}
+}
+
+// A batch is used again when no worker has it, and if its buffer is not a large one.
+func TestBatchesThatAreUsedAgain(t *testing.T) {
+	for _, x := range []struct {
+		done bool
+		size int
+		want bool
+	}{{true, keptBytes, true}, {true, keptBytes + 1, false}, {false, keptBytes, false}} {
+		old, next := &batch{buf: make([]byte, x.size)}, &batch{buf: make([]byte, 7)}
+		old.done.Store(x.done)
+		a := &ahead{front: old, queue: []*batch{next}, queued: 7, all: true, at: 3}
+		a.advance(nil)
+		if a.front != next || a.at != 0 || len(a.queue) != 0 || a.queued != 0 || (a.free == old) != x.want {
+			t.Errorf("%+v: %+v", x, a)
+		}
+	}
+}
+
+// A large block leaves a large buffer, which may hold the beginnings of many small ones. None is lost
+// when the buffer passes to a batch.
+func TestReadAheadOfLargeAndSmallBlocks(t *testing.T) {
+	var blocks []Block
+	for range 6 {
+		blocks = append(blocks, Block{Data: bytes.Repeat([]byte("x"), 3*bufferBytes)})
+		for i := range 5 * batchBlocks {
+			blocks = append(blocks, Block{Data: []byte{byte(i), byte(i >> 8)}})
+		}
+	}
+	for i := range blocks {
+		blocks[i].CID = dag.Sum(dag.Raw, blocks[i].Data)
+	}
+	file := Append(nil, nil, blocks...)
+	c, err := NewReader(bytes.NewReader(file), Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.ReadAhead(1, nil)()
+	for i, want := range blocks {
+		if got, err := c.NextShared(); err != nil || got.CID != want.CID || !bytes.Equal(got.Data, want.Data) {
+			t.Fatalf("block %d: %v", i, err)
+		}
+	}
+	if _, err := c.NextShared(); err != io.EOF || c.Offset() != int64(len(file)) || c.ahead.queued != 0 || len(c.ahead.queue) != 0 {
+		t.Errorf("at the end: %v at %d; %d bytes in %d batches", err, c.Offset(), c.ahead.queued, len(c.ahead.queue))
+	}
+	// What is left of a buffer may be longer than the next one.
+	small := blocks[1 : 5*batchBlocks]
+	if c, err = newMemoryReader(Append(nil, nil, small...), Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for a := new(ahead); !a.all; {
+		b := a.fill(c)
+		for i := range b.blocks {
+			if id, data := b.block(i); string(id) != small[n].CID.KeyString() || !bytes.Equal(data, small[n].Data) {
+				t.Fatalf("block %d", n)
+			}
+			n++
+		}
+	}
+	if n != len(small) {
+		t.Errorf("%d of %d blocks", n, len(small))
 	}
 }
 

@@ -26,7 +26,6 @@ type Index struct {
 	file   TempFile
 	w      *bufio.Writer
 	size   int64 // of the file
-	dirty  bool  // the writer holds bytes that the file does not have
 }
 
 // NewIndex returns an index that holds up to memory bytes of blocks (0: 16 MiB), and some 10 MB of
@@ -67,7 +66,6 @@ func (x *Index) Add(b Block) error {
 	}
 	p := place{int64(len(x.memory)) + x.size, int32(len(b.Data))}
 	x.size += int64(len(b.Data))
-	x.dirty = true
 	return x.table.add(k, p)
 }
 
@@ -93,11 +91,8 @@ func (x *Index) Block(c cid.Cid) ([]byte, error) {
 		copy(b, x.memory[p.off:])
 		return b, nil
 	}
-	if x.dirty {
-		if err := x.w.Flush(); err != nil {
-			return nil, fmt.Errorf("car: index: %w", err)
-		}
-		x.dirty = false
+	if err := x.w.Flush(); err != nil {
+		return nil, fmt.Errorf("car: index: %w", err)
 	}
 	if n, err := x.file.ReadAt(b, p.off-int64(len(x.memory))); n < len(b) {
 		return nil, fmt.Errorf("car: index: %w", err)

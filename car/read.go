@@ -229,40 +229,28 @@ func (c *Reader) header() error {
 
 // parseHeader reads {"roots": [link, …], "version": 1}.
 func parseHeader(b []byte) (roots []cid.Cid, err error) {
-	r := cbor.NewReader(b)
-	if n, err := r.Map(); err != nil || n != 2 {
-		return nil, ErrHeader
-	}
-	if r.Key("roots") != nil {
-		return nil, ErrHeader
-	}
-	n, err := r.Array()
-	if err != nil {
-		return nil, ErrHeader
-	}
+	r := cbor.NewReader(b) // its first error sticks
+	fields, _ := r.Map()
+	r.Key("roots")
+	n, _ := r.Array()
 	for range n {
 		link, err := r.Link()
 		if err != nil {
 			return nil, ErrHeader
 		}
-		if _, _, ok := dag.SplitBytes(link); !ok {
+		codec, digest, ok := dag.SplitBytes(link)
+		if !ok {
 			return nil, ErrCID
 		}
-		c, err := cid.Cast(link)
-		if err != nil {
-			return nil, ErrCID
-		}
-		roots = append(roots, c)
+		roots = append(roots, dag.CID(codec, &digest))
 	}
-	if r.Key("version") != nil {
+	r.Key("version")
+	switch v, err := r.Uint(); {
+	case err != nil || fields != 2:
 		return nil, ErrHeader
-	}
-	if v, err := r.Uint(); err != nil {
-		return nil, ErrHeader
-	} else if v != 1 {
+	case v != 1:
 		return nil, ErrVersion
-	}
-	if r.Done() != nil {
+	case r.Done() != nil:
 		return nil, ErrHeader
 	}
 	return roots, nil

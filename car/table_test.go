@@ -139,3 +139,27 @@ func tableOverFailingFiles(t *testing.T, entries, runs int) {
 		bad.Check(t)
 	}
 }
+
+// Eight runs of a level become one of the next, so that an entry is written a few times only.
+func TestTableMergesByLevels(t *testing.T) {
+	tb := newTable(TempDir(t.TempDir()), nil)
+	tb.most = 1
+	for i := range fanIn*fanIn + fanIn + 1 {
+		var k key
+		binary.BigEndian.PutUint64(k.digest[:], uint64(i))
+		if err := tb.add(k, place{int64(i), 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, want := range []run{{level: 2, n: fanIn * fanIn}, {level: 1, n: fanIn}, {level: 0, n: 1}} {
+		if len(tb.runs) != 3 || tb.runs[i].level != want.level || tb.runs[i].n != want.n {
+			t.Errorf("run %d of %d: %+v", i, len(tb.runs), tb.runs[i])
+		}
+	}
+	if err := tb.close(); err != nil {
+		t.Error(err)
+	}
+	if tb.runs != nil || tb.fresh != nil {
+		t.Error("a table that is closed has entries")
+	}
+}

