@@ -51,7 +51,6 @@ func (v *Verifier) CommitAll(ctx context.Context, messages []Check, last func(co
 		if m.Event == nil {
 			continue
 		}
-		m.Err = nil
 		a := known[m.Event.Repo]
 		if a == nil {
 			a = &batchAccount{did: m.Event.Repo}
@@ -100,7 +99,7 @@ type batchCheck struct {
 // looks for those, in order.
 func (c *batchCheck) run(v *Verifier, e *Event) {
 	a := c.account
-	if a.err != nil || v.Key != nil && a.key == nil || a.state.Rev != "" && e.Rev <= a.state.Rev || tooLarge(e, v.Limits.withDefaults()) {
+	if a.err != nil || v.Key != nil && a.key == nil || e.Rev <= a.state.Rev || tooLarge(e, v.Limits.withDefaults()) {
 		return
 	}
 	var rule error
@@ -135,7 +134,7 @@ func (a *batchAccount) finish(ctx context.Context, v *Verifier, messages []Check
 			m.Err = a.err
 		case err != nil || !a.loaded:
 			m.Err = err
-		case checks[i].valid && !rotated && (state.Rev == "" || m.Event.Rev > state.Rev):
+		case checks[i].valid && !rotated && m.Event.Rev > state.Rev:
 			m.State, m.Records, m.Err = checks[i].after(state, m.Event)
 			state = m.State
 		default:

@@ -1,8 +1,11 @@
 package commit_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +14,8 @@ import (
 	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/internal/cbor"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/mst"
 )
 
 // Fields that do not exist yet are passed over, and a file of blocks may have some others, not many.
@@ -111,4 +116,98 @@ func TestLimitsOfTheProtocol(t *testing.T) {
 			t.Errorf("%d operations: %v", n, err)
 		}
 	}
+}
+
+// A proof may have as many bytes and blocks as the documentation says.
+func TestProofsOfTheGreatestSize(t *testing.T) {
+	if got := (&commit.RecordOptions{}).MaxFile(); got != 1_000_000+1_048_576 {
+		t.Errorf("a file of %d bytes", got)
+	}
+	if got := (&commit.RecordOptions{Record: 7}).MaxFile(); got != 7+1_048_576 {
+		t.Errorf("a file of %d bytes for a record of 7", got)
+	}
+	a := filled(t, "alice", 40)
+	path := somePaths(40)[7]
+	root, blocks := a.proofOf(t, path)
+	for n, want := range map[int]error{1024: nil, 1025: commit.ErrSize} {
+		file := car.Append(nil, []cid.Cid{root}, append(slices.Clone(blocks), slices.Repeat([]car.Block{record("x")}, n-len(blocks))...)...)
+		if _, err := commit.VerifyRecord(file, a.ask(path)); !errors.Is(err, want) {
+			t.Errorf("%d blocks: %v", n, err)
+		}
+	}
+}
+
+// A slice may be as long as the limit says, for those who make it and those who check it.
+func TestSlicesOfTheGreatestSize(t *testing.T) {
+	a := filled(t, "alice", 3)
+	last := a.state()
+	e := a.write(t, map[string]string{"com.example.a/new": "new"})
+	for limit, want := range map[int]error{len(e.Blocks): nil, len(e.Blocks) - 1: commit.ErrSize} {
+		v := verifier(a)
+		v.Limits.Blocks = limit
+		if _, _, err := v.Commit(t.Context(), last, e); !errors.Is(err, want) {
+			t.Errorf("%d bytes, limit %d: %v", len(e.Blocks), limit, err)
+		}
+		checks := []commit.Check{{Event: e}}
+		v.CommitAll(t.Context(), checks, func(context.Context, syntax.DID) (commit.State, error) { return last, nil })
+		if err := checks[0].Err; !errors.Is(err, want) {
+			t.Errorf("%d bytes in a batch, limit %d: %v", len(e.Blocks), limit, err)
+		}
+	}
+	change, err := a.tree.Apply([]mst.Op{{Key: "com.example.a/new2", Value: record("x").CID}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := &commit.Event{}
+	if err := made.SetBlocks(a.block, change, []car.Block{record("x")}, commit.Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	for limit, want := range map[int]error{len(made.Blocks): nil, len(made.Blocks) - 1: commit.ErrTooLarge} {
+		if err := new(commit.Event).SetBlocks(a.block, change, []car.Block{record("x")}, commit.Limits{Blocks: limit}); !errors.Is(err, want) {
+			t.Errorf("a slice of %d bytes, limit %d: %v", len(made.Blocks), limit, err)
+		}
+	}
+}
+
+// What a value of a batch held before is not taken for a result.
+func TestCommitAllOfUsedValues(t *testing.T) {
+	a := filled(t, "alice", 1)
+	e := a.write(t, map[string]string{"com.example.a/new": "new"})
+	used := commit.Check{State: a.state(), Records: map[string][]byte{"x": nil}, Err: errors.New("of before")}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	state := func(context.Context, syntax.DID) (commit.State, error) { return commit.State{}, nil }
+	for name, ctx := range map[string]context.Context{"good": t.Context(), "cancelled": ctx} {
+		event, bad := used, used
+		event.Event, bad.Payload = e, []byte("garbage")
+		checks := []commit.Check{event, bad}
+		verifier(a).CommitAll(ctx, checks, state)
+		if c := checks[0]; name == "good" && (c.Err != nil || c.State != a.state() || len(c.Records) != 1) ||
+			name != "good" && (!errors.Is(c.Err, context.Canceled) || c.State != commit.State{} || c.Records != nil) {
+			t.Errorf("%s: %+v", name, c)
+		}
+		if c := checks[1]; !errors.Is(c.Err, commit.ErrMessage) || c.State != (commit.State{}) || c.Records != nil {
+			t.Errorf("%s, no message: %+v", name, c)
+		}
+	}
+}
+
+// After a panic, no more is asked.
+func TestCommitAllStopsAtAPanic(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var checks []commit.Check
+	for i := range 5 {
+		a := newAccount(t, fmt.Sprint("user", i))
+		checks = append(checks, commit.Check{Event: a.write(t, map[string]string{"com.example.a/1": "x"})})
+	}
+	calls := 0
+	defer func() {
+		if p := fmt.Sprint(recover()); !strings.Contains(p, "no store") || calls != 1 {
+			t.Errorf("%.100s after %d calls", p, calls)
+		}
+	}()
+	new(commit.Verifier).CommitAll(t.Context(), checks, func(context.Context, syntax.DID) (commit.State, error) {
+		calls++
+		panic("no store")
+	})
 }

@@ -83,8 +83,8 @@ func (c Commit) Verify(key *crypto.PublicKey) error { return key.Verify(c.Unsign
 // version 3, with valid values. So Encode returns the same bytes.
 func Parse(b []byte) (Commit, error) {
 	var c Commit
-	r := cbor.NewReader(b)
-	if fields, err := r.Map(); err == nil && fields != 6 {
+	r := cbor.NewReader(b) // its first error sticks
+	if fields, _ := r.Map(); fields != 6 {
 		r.Fail(fmt.Errorf("%d fields, want 6", fields))
 	}
 	r.Key("did")
@@ -100,7 +100,7 @@ func Parse(b []byte) (Commit, error) {
 		r.Fail(errors.New("prev is not null"))
 	}
 	r.Key("version")
-	if v, err := r.Uint(); err == nil && v != Version {
+	if v, _ := r.Uint(); v != Version {
 		r.Fail(fmt.Errorf("version %d, want %d", v, Version))
 	}
 	err := r.Done()

@@ -148,6 +148,8 @@ func TestDecodeStrictness(t *testing.T) {
 		"fields in another order":      object(swapped...),
 		"a field twice":                object(doubled...),
 		"a field too many":             object(append(goodFields(), field{"z-extra", "\xf6"})...),
+		"a map that says five":         append([]byte{0xa5}, object(goodFields()...)[1:]...),
+		"a map that says seven":        append([]byte{0xa7}, object(goodFields()...)[1:]...),
 		"a renamed field":              bytes.Replace(object(goodFields()...), []byte("cdid"), []byte("cdie"), 1),
 		"DID of bytes":                 set("did", "\x41a"),
 		"DID that is none":             set("did", text("alice.test")),

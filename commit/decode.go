@@ -87,11 +87,8 @@ func readOptionalLink(r *cbor.Reader, into *cid.Cid) error {
 }
 
 func readTime(r *cbor.Reader, into *time.Time) error {
-	s, err := r.Text()
-	if err != nil {
-		return err
-	}
-	d, err := syntax.ParseDatetime(s)
+	var d syntax.Datetime
+	err := text(r, &d, syntax.ParseDatetime)
 	*into = d.Time()
 	return err
 }

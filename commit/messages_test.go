@@ -165,6 +165,8 @@ func TestEventStrictness(t *testing.T) {
 		"seq of 2^63":                 message(with(good, "seq", "\x1b\x80\x00\x00\x00\x00\x00\x00\x00")...),
 		"repo that is no DID":         message(with(good, "repo", text("alice.test"))...),
 		"commit null":                 message(with(good, "commit", "\xf6")...),
+		"commit of the identity hash": message(with(good, "commit", string(cbor.AppendLink(nil, "\x01\x71\x00\x01\xa0")))...),
+		"prevData of CID version 0":   message(with(good, "prevData", string(cbor.AppendLink(nil, "\x12\x20"+strings.Repeat("x", 32))))...),
 		"commit as text":              message(with(good, "commit", text("bafy"))...),
 		"rev that is no TID":          message(with(good, "rev", text("1"))...),
 		"since that is no TID":        message(with(good, "since", text(""))...),
@@ -193,6 +195,44 @@ func TestEventStrictness(t *testing.T) {
 	for name, in := range bad {
 		if e, err := commit.DecodeEvent(in); !errors.Is(err, commit.ErrMessage) {
 			t.Errorf("%s: %+v, %v", name, e, err)
+		}
+	}
+}
+
+// Messages are as long as the protocol allows, and no longer.
+func TestMessagesOfTheGreatestLength(t *testing.T) {
+	const most = 5_000_000
+	did, at := field{"did", text("did:web:alice.test")}, field{"time", timeText(now)}
+	padded := func(n int) []byte {
+		return message(did, at, field{"x", string(cbor.AppendBytes(nil, make([]byte, n)))})
+	}
+	rest := len(padded(1<<20)) - 1<<20
+	for n, ok := range map[int]bool{most: true, most + 1: false} {
+		p := padded(n - rest)
+		if i, err := commit.DecodeIdentity(p); len(p) != n || ok != (err == nil) || !ok && !errors.Is(err, commit.ErrMessage) {
+			t.Errorf("%d bytes: %v, %v", len(p), i, err)
+		}
+	}
+	// What is over the limit is for the Verifier to refuse, but not without end.
+	good := eventFields(t)
+	one := op(field{"action", text("delete")}, field{"path", text("a")}, field{"cid", "\xf6"})
+	for n, ok := range map[int]bool{10 * commit.MaxOps: true, 10*commit.MaxOps + 1: false} {
+		e, err := commit.DecodeEvent(message(with(good, "ops", string(cbor.AppendArray(nil, n))+strings.Repeat(one, n))...))
+		if ok && (err != nil || len(e.Ops) != n) || !ok && !errors.Is(err, commit.ErrMessage) {
+			t.Errorf("%d operations: %v", n, err)
+		}
+	}
+	// So are the blocks of #sync.
+	a := filled(t, "alice", 1)
+	root := []cid.Cid{a.block.CID}
+	holding := func(n int) string {
+		return string(cbor.AppendBytes(nil, car.Append(nil, root, a.block, record(strings.Repeat("x", n)))))
+	}
+	fields := []field{{"did", text(string(a.did))}, {"rev", text(string(a.commit.Rev))}, at, {"blocks", ""}}
+	rest = len(car.Append(nil, root, a.block, record(strings.Repeat("x", 9000)))) - 9000
+	for n, ok := range map[int]bool{10_000 - rest: true, 10_001 - rest: false} {
+		if s, err := commit.DecodeSync(message(with(fields, "blocks", holding(n))...)); ok != (err == nil) || !ok && !errors.Is(err, commit.ErrMessage) {
+			t.Errorf("%d bytes of blocks: %+v, %v", n+rest, s, err)
 		}
 	}
 }
@@ -230,10 +270,12 @@ func TestSyncStrictness(t *testing.T) {
 func TestIdentityAndAccountStrictness(t *testing.T) {
 	did, at := field{"did", text("did:web:alice.test")}, field{"time", timeText(now)}
 	for name, in := range map[string][]byte{
-		"no DID":    message(at),
-		"no time":   message(did),
-		"no handle": message(did, at, field{"handle", text("alice")}),
-		"null":      message(did, at, field{"handle", "\xf6"}),
+		"no DID":       message(at),
+		"no time":      message(did),
+		"no handle":    message(did, at, field{"handle", text("alice")}),
+		"time of null": message(did, field{"time", "\xf6"}),
+		"time of text": message(did, field{"time", text("now")}),
+		"null":         message(did, at, field{"handle", "\xf6"}),
 	} {
 		if i, err := commit.DecodeIdentity(in); !errors.Is(err, commit.ErrMessage) {
 			t.Errorf("identity, %s: %+v, %v", name, i, err)

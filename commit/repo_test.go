@@ -254,6 +254,33 @@ func TestReadRepoRefuses(t *testing.T) {
 	}
 }
 
+// Records may have as many bytes as the limits say, each of them and all together.
+func TestReadRepoAtItsLimits(t *testing.T) {
+	a := newAccount(t, "alice")
+	a.write(t, map[string]string{"com.example.a/1": "x", "com.example.a/2": "longer", "com.example.a/3": "y"})
+	longest, all := 0, int64(0)
+	for _, r := range a.records {
+		longest, all = max(longest, len(r.Data)), all+int64(len(r.Data))
+	}
+	for name, c := range map[string]struct {
+		opt commit.RepoOptions
+		ok  bool
+	}{
+		"the longest record":      {commit.RepoOptions{Record: longest}, true},
+		"a longer record":         {commit.RepoOptions{Record: longest - 1}, false},
+		"all records":             {commit.RepoOptions{Records: all}, true},
+		"one byte too many":       {commit.RepoOptions{Records: all - 1}, false},
+		"a stream that is kept":   {commit.RepoOptions{Stream: true, Memory: 1, Temp: func(int64) (car.TempFile, error) { return nil, syscall.ENOSPC }}, true},
+		"nodes that are too long": {commit.RepoOptions{Tree: mst.Limits{NodeBytes: 10}}, false},
+	} {
+		for _, r := range []io.Reader{once{bytes.NewReader(a.export(t))}, bytes.NewReader(a.export(t))} {
+			if got, err := readRepo(r, c.opt); c.ok && (err != nil || len(got) != 3) || !c.ok && !errors.Is(err, commit.ErrRepo) {
+				t.Errorf("%s: %d records, %v", name, len(got), err)
+			}
+		}
+	}
+}
+
 func recordPath(a *account, b car.Block) string {
 	for p, r := range a.records {
 		if r.CID == b.CID {
@@ -271,12 +298,15 @@ func TestReadRepoOfAnUnreadableCommit(t *testing.T) {
 	bad[bytes.Index(bad, []byte(a.commit.Rev))]++
 	boom := errors.New("boom")
 	start := file[:len(car.Append(nil, []cid.Cid{a.block.CID}))+50]
+	header := car.Append(nil, []cid.Cid{a.block.CID})
 	for name, c := range map[string]struct {
 		r    io.Reader
 		want error
 	}{
 		"damaged file":   {bytes.NewReader(bad), commit.ErrRepo},
 		"damaged stream": {once{bytes.NewReader(bad)}, car.ErrHash},
+		"no commit":      {bytes.NewReader(header), commit.ErrRepo},
+		"a mere stream":  {once{bytes.NewReader(header)}, commit.ErrRepo},
 		"cut short":      {once{bytes.NewReader(start)}, car.ErrTruncated},
 		"failing source": {io.MultiReader(bytes.NewReader(start), iotest.ErrReader(boom)), boom},
 	} {
@@ -328,7 +358,8 @@ func TestReadRepoWithoutRoom(t *testing.T) {
 		if _, err := readRepo(once{bytes.NewReader(file)}, commit.RepoOptions{Temp: full, Memory: 1}); !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("%s, without a temporary file: %v", name, err)
 		}
-		_, err := readRepo(noStart{bytes.NewReader(file)}, commit.RepoOptions{})
+		// Without an index, there is nothing to put into a file.
+		_, err := readRepo(noStart{bytes.NewReader(file)}, commit.RepoOptions{Temp: full, Memory: 1})
 		if want := errNoStart; name == "in pre-order" || name == "foreign blocks last" || name == "twice" || name == "each once" {
 			if err != nil {
 				t.Errorf("%s, which is read once: %v", name, err)
@@ -618,6 +649,17 @@ func TestFaultsOfARepository(t *testing.T) {
 	opt.Fault = func(error) bool { return true }
 	if _, err := readRepo(bytes.NewReader(file[:len(file)-1]), opt); !errors.Is(err, car.ErrTruncated) {
 		t.Error(err)
+	}
+	if _, err := readRepo(once{bytes.NewReader(file[:len(file)-1])}, opt); !errors.Is(err, commit.ErrRepo) {
+		t.Errorf("a stream that is cut short: %v", err)
+	}
+	if _, err := readRepo(once{bytes.NewReader(behind)}, opt); !errors.Is(err, car.ErrHash) {
+		t.Errorf("a stream with damage, behind which nobody can look: %v", err)
+	}
+	few := opt
+	few.Tree.Nodes = 1
+	if _, err := readRepo(bytes.NewReader(a.export(t)), few); !errors.Is(err, mst.ErrTooLarge) {
+		t.Errorf("a tree that is too large: %v", err)
 	}
 	opt.Records = 500
 	if _, err := readRepo(bytes.NewReader(a.export(t)), opt); !errors.Is(err, commit.ErrRepo) {
