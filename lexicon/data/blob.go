@@ -34,7 +34,7 @@ func blobOf(m map[string]any) (b Blob, ok bool) {
 	ref, ok1 := m["ref"].(Link)
 	mime, ok2 := m["mimeType"].(string)
 	size, ok3 := m["size"].(int64)
-	if !ok1 || !ok2 || !ok3 || m["$type"] != blobType || mime == "" || size < 0 || !strings.Contains(mime, "/") {
+	if !ok1 || !ok2 || !ok3 || m["$type"] != blobType || size < 0 || !strings.Contains(mime, "/") {
 		return b, false
 	}
 	return Blob{Ref: ref.Cid, MIME: mime, Size: size}, true

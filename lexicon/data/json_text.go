@@ -115,11 +115,6 @@ func (p *transcoder) hex4() (rune, bool) {
 	if len(p.in)-p.pos < 4 {
 		return 0, false
 	}
-	for _, c := range p.in[p.pos : p.pos+4] {
-		if !('0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f') {
-			return 0, false
-		}
-	}
 	n, err := strconv.ParseUint(string(p.in[p.pos:p.pos+4]), 16, 16)
 	p.pos += 4
 	return rune(n), err == nil
