@@ -273,10 +273,7 @@ func (p *Provider) nextSilent(ctx context.Context, c client, q *request, fit []l
 	if q.Hint == "" || len(fit) == 0 {
 		return s, fail(codeLoginRequired, "Nobody is signed in whom login_hint names")
 	}
-	if len(fit) > 1 {
-		return s, fail(codeSelectAccount, "Several accounts are signed in")
-	}
-	if !fit[0].fresh {
+	if !fit[0].fresh { // there is no other that fits: a hint names one account
 		return s, fail(codeLoginRequired, "The sign-in is too old")
 	}
 	ok, err := p.covered(ctx, c, q, fit[0].account)

@@ -24,7 +24,7 @@ func TestParametersAtTheirLimits(t *testing.T) {
 		{"login_hint", "did:web:" + strings.Repeat("a", maxHint-8), "did:web:" + strings.Repeat("a", maxHint-7), codeInvalidRequest},
 		{"response_mode", modeForm, "form", codeInvalidRequest},
 		{"response_mode", modeFragment, "Query", codeInvalidRequest},
-		{"scope", "atproto", "atproto" + strings.Repeat(" ", maxScopeText), codeInvalidScope},
+		{"scope", "atproto" + strings.Repeat(" ", maxScopeText-7), "atproto" + strings.Repeat(" ", maxScopeText-6), codeInvalidScope},
 		{"scope", " atproto  repo:com.example.note ", "repo:com.example.note", codeInvalidScope},
 	} {
 		if out := a.par(map[string]string{x.name: x.good}); out.status != 201 {
