@@ -567,8 +567,11 @@ func (h *Host) Find(ctx context.Context, did syntax.DID, index, key string, limi
 		if err != nil || current {
 			return paths, err
 		}
-		if err := h.needIndexes(ctx, did); err != nil && !errors.Is(err, storage.ErrConflict) || try == maxRetries {
+		if err := h.needIndexes(ctx, did); err != nil && !errors.Is(err, storage.ErrConflict) {
 			return nil, err
+		}
+		if try == maxRetries {
+			return nil, fmt.Errorf("%w: another process undoes the indexes of %s", storage.ErrConflict, did)
 		}
 	}
 }
