@@ -266,7 +266,7 @@ func (s *Solo) tidy() (more bool, err error) {
 		}
 		return true, err
 	}
-	return s.bury()
+	return s.sweepDeletedEvents()
 }
 
 // alarmIndex yields the alarms that are set.

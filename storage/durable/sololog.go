@@ -318,9 +318,9 @@ func (s *Solo) deleteEvent(did syntax.DID, seq int64) error {
 	return s.deleteHidden(of, of+"\x00")
 }
 
-// bury deletes some events of an account that was deleted, or, when there are none left, the note
-// that it was. It reports whether it did.
-func (s *Solo) bury() (more bool, err error) {
+// sweepDeletedEvents deletes some events of an account that was deleted, or, when there are none
+// left, the note that it was. It reports whether it did.
+func (s *Solo) sweepDeletedEvents() (more bool, err error) {
 	s.logMu.Lock()
 	defer s.logMu.Unlock()
 	for did, last := range s.deleted {

@@ -38,12 +38,12 @@ func refused(err error) bool {
 	return errors.As(err, &e) && (e.SeverityUnlocalized == "ERROR" || e.SeverityUnlocalized == "" && e.Severity == "ERROR")
 }
 
-// passing reports whether an error may not occur when the same is tried again: the connection or
+// transient reports whether an error may not occur when the same is tried again: the connection or
 // the server was lost, or another transaction was in the way.
-func passing(err error) bool {
+func transient(err error) bool {
 	switch c := code(err); c {
 	case "":
-		return err != nil && !errors.Is(err, context.Canceled) && !meant(err)
+		return err != nil && !errors.Is(err, context.Canceled) && !hasContractMeaning(err)
 	case codeSerialization, codeDeadlock, codeLockTimeout, codeCanceled, "25P03", "25P04", "25006", "53300":
 		return true
 	default:
@@ -57,8 +57,8 @@ func blocked(err error) bool {
 	return c == codeLockTimeout || c == codeCanceled
 }
 
-// meant reports whether an error has a meaning in the contract, or is our own.
-func meant(err error) bool {
+// hasContractMeaning reports whether an error has a meaning in the contract, or is our own.
+func hasContractMeaning(err error) bool {
 	for _, e := range []error{storage.ErrNotFound, storage.ErrExists, storage.ErrConflict, storage.ErrCorrupt, storage.ErrBusy, storage.ErrFull, storage.ErrMoved, errUnwatched, errClosed} {
 		if errors.Is(err, e) {
 			return true
@@ -72,7 +72,7 @@ func fail(ctx context.Context, err error) error {
 	switch c := code(err); {
 	case err == nil:
 		return nil
-	case ctx.Err() != nil && !meant(err):
+	case ctx.Err() != nil && !hasContractMeaning(err):
 		return ctx.Err()
 	case c == "53100":
 		return fmt.Errorf("%w: %w", storage.ErrFull, err)
@@ -86,7 +86,7 @@ func fail(ctx context.Context, err error) error {
 
 // busy is the error of a call that has done nothing, having tried for long enough.
 func busy(err error) error {
-	if meant(err) {
+	if hasContractMeaning(err) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", storage.ErrBusy, err)

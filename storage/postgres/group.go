@@ -204,11 +204,11 @@ type writes struct {
 		ids, sets []int64
 		bases     [][]byte
 	}
-	removed    []int64 // ids
-	gone       [][]byte
-	loosened   struct{ sets, repos []int64 }
-	tied       []int64 // sets that are loose no more
-	unreferred struct {
+	removed     []int64 // ids
+	deletedDIDs [][]byte
+	loosened    struct{ sets, repos []int64 }
+	adopted     []int64 // sets that are loose no more
+	unreferred  struct {
 		sets  []int64
 		paths [][]byte
 	}
@@ -254,7 +254,7 @@ func (o *writes) add(ctx context.Context, db *DB, st *step, repo repoRow, found 
 	switch st.kind {
 	case remove:
 		o.removed = append(o.removed, repo.id)
-		o.gone = append(o.gone, []byte(st.did))
+		o.deletedDIDs = append(o.deletedDIDs, []byte(st.did))
 		o.loosened.sets, o.loosened.repos = append(o.loosened.sets, repo.set), append(o.loosened.repos, repo.id)
 	case replace:
 		if set = st.set; set == 0 {
@@ -263,7 +263,7 @@ func (o *writes) add(ctx context.Context, db *DB, st *step, repo repoRow, found 
 				return err
 			}
 		} else {
-			o.tied = append(o.tied, set)
+			o.adopted = append(o.adopted, set)
 		}
 		if found {
 			o.swapped.ids, o.swapped.sets, o.swapped.bases = append(o.swapped.ids, repo.id), append(o.swapped.sets, set), append(o.swapped.bases, []byte(c.Head.Rev))
@@ -375,8 +375,8 @@ func (o *writes) queueRows(b *batch) {
 	if s := &o.swapped; len(s.ids) > 0 {
 		b.Queue("UPDATE repo SET base = u.b, records = u.s FROM unnest($1::bigint[], $2::bytea[], $3::bigint[]) u (id, b, s) WHERE repo.id = u.id", s.ids, s.bases, s.sets)
 	}
-	if len(o.tied) > 0 {
-		b.Queue("DELETE FROM loose WHERE records = ANY($1)", o.tied)
+	if len(o.adopted) > 0 {
+		b.Queue("DELETE FROM loose WHERE records = ANY($1)", o.adopted)
 	}
 	if len(o.loosened.sets) > 0 {
 		b.Queue("INSERT INTO loose (records, repo, expires) SELECT u.s, u.r, 0 FROM unnest($1::bigint[], $2::bigint[]) u (s, r)", o.loosened.sets, o.loosened.repos)
@@ -384,7 +384,7 @@ func (o *writes) queueRows(b *batch) {
 	if len(o.removed) > 0 {
 		b.Queue("DELETE FROM repo WHERE id = ANY($1)", o.removed)
 		// All events of the account have numbers up to the newest: who has made them held the lock.
-		b.Queue("INSERT INTO gone (did, seq) SELECT u.did, log.last FROM unnest($1::bytea[]) u (did), log ON CONFLICT (did) DO UPDATE SET seq = excluded.seq", o.gone)
+		b.Queue("INSERT INTO gone (did, seq) SELECT u.did, log.last FROM unnest($1::bytea[]) u (did), log ON CONFLICT (did) DO UPDATE SET seq = excluded.seq", o.deletedDIDs)
 	}
 	if u := &o.unreferred; len(u.sets) > 0 {
 		b.Queue("DELETE FROM blob_ref USING unnest($1::bigint[], $2::bytea[]) u (set, path) WHERE blob_ref.set = u.set AND blob_ref.path = u.path", u.sets, u.paths)
@@ -421,7 +421,7 @@ func (o *writes) queue(b *batch, w *writer, number int64, last *int64) {
 			UPDATE ticket SET last = $9, seq = s.last, seen = now() FROM s WHERE node = $7 AND lane = $8 RETURNING s.last`,
 			o.floor, o.numbers(), e.dids, e.kinds, e.payloads, e.times, w.db.node[:], w.lane.id, number, e.weights, e.upTo)
 	} else {
-		w.lane.punch(b, number)
+		w.lane.writeNumber(b, number)
 	}
 }
 

@@ -128,7 +128,7 @@ func (d kv) Write(ctx context.Context, fn func(storage.KVTx) error) error {
 			return busy(err)
 		}
 		if blocked(err) {
-			d.evict(ctx)
+			d.endStalledSessions(ctx)
 		}
 		pause := time.Duration(rand.Int64N(int64(min(attempt, 50)) * int64(2*time.Millisecond)))
 		if err := sleep.For(ctx, pause); err != nil {
@@ -155,10 +155,10 @@ func (d kv) try(ctx context.Context, fn func(storage.KVTx) error) (retry bool, e
 		tx.pending.Queue(passSQL)
 	}
 	if err := fn(tx); err != nil { // its own, if the transaction is well
-		return tx.err != nil && passing(tx.err) && ctx.Err() == nil, err
+		return tx.err != nil && transient(tx.err) && ctx.Err() == nil, err
 	}
 	if tx.err != nil {
-		return passing(tx.err) && ctx.Err() == nil, fail(ctx, tx.err)
+		return transient(tx.err) && ctx.Err() == nil, fail(ctx, tx.err)
 	}
 	if err := ctx.Err(); err != nil {
 		return false, err
@@ -167,11 +167,11 @@ func (d kv) try(ctx context.Context, fn func(storage.KVTx) error) (retry bool, e
 		return false, nil
 	}
 	if err := tx.begin(ctx); err != nil { // before what may not be done twice is sent
-		return passing(err) && ctx.Err() == nil, fail(ctx, err)
+		return transient(err) && ctx.Err() == nil, fail(ctx, err)
 	}
 	number := d.kvLane.next()
 	if tx.writes {
-		d.kvLane.punch(&tx.pending, number)
+		d.kvLane.writeNumber(&tx.pending, number)
 	}
 	tx.pending.Queue("COMMIT")
 	err = c.send(context.WithoutCancel(ctx), &tx.pending)
@@ -179,7 +179,7 @@ func (d kv) try(ctx context.Context, fn func(storage.KVTx) error) (retry bool, e
 	case err == nil:
 		return false, nil
 	case refused(err) || !tx.writes:
-		return passing(err), fail(ctx, err)
+		return transient(err), fail(ctx, err)
 	}
 	c.drop()
 	held = false
@@ -187,7 +187,7 @@ func (d kv) try(ctx context.Context, fn func(storage.KVTx) error) (retry bool, e
 	if unknown != nil {
 		return false, unknown
 	}
-	return !committed && passing(err), map[bool]error{false: err}[committed]
+	return !committed && transient(err), map[bool]error{false: err}[committed]
 }
 
 // kvTx is the host's keys in a transaction. What it writes is sent with the next statement that

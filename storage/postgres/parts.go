@@ -11,9 +11,10 @@ import (
 
 // parts sees to it that there are partitions for the next numbers.
 type parts struct {
+	// mu guards these.
 	mu    sync.Mutex
-	after int64 // there are partitions for the numbers from some to this one
-	busy  bool
+	after int64 // there are partitions for the newest numbers, up to before this one
+	busy  bool  // makeNext makes one
 }
 
 // ensure makes the partitions for some numbers from seq on, and the one after them, unless they are
@@ -29,8 +30,8 @@ func (p *parts) ensure(ctx context.Context, db *DB, seq, numbers int64) error {
 	return nil
 }
 
-// ahead makes the next partition, in a goroutine, when the numbers approach the end of the last.
-func (p *parts) ahead(db *DB, seq int64) {
+// makeNext makes the next partition, in a goroutine, when the numbers approach the end of the last.
+func (p *parts) makeNext(db *DB, seq int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.busy || seq < p.after-db.cfg.Partition.Microseconds() {

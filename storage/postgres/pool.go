@@ -101,7 +101,7 @@ func (p *pool) acquire(ctx context.Context) (*conn, error) {
 			return nil, ctx.Err()
 		case p.closed():
 			return nil, errClosed
-		case limited.Err() == nil && !passing(err): // no such database, a wrong password
+		case limited.Err() == nil && !transient(err): // no such database, a wrong password
 			return nil, err
 		case last == nil || limited.Err() == nil:
 			last = err
@@ -175,7 +175,7 @@ func (p *pool) retry(ctx context.Context, fn func(c *conn) error) error {
 			return fail(ctx, err)
 		}
 		err = fn(c)
-		if err == nil || !passing(err) || ctx.Err() != nil {
+		if err == nil || !transient(err) || ctx.Err() != nil {
 			c.end()
 			return fail(ctx, err)
 		}

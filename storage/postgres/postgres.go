@@ -95,15 +95,10 @@ type DB struct {
 	kvTurn chan struct{} // full while a KV.Write runs
 	kvLane lane
 
-	snapshots chan struct{}             // has a place for each that may be open
-	open      map[storage.Snapshot]bool // guarded by mu
+	snapshots chan struct{} // has a place for each that may be open
 	numbers   numbers
 	parts     parts
 
-	mu       sync.Mutex
-	closed   bool
-	dropped  []int64                      // sets of failed calls of Replace; guarded by mu
-	changed  chan struct{}                // closed and replaced when newest grows; guarded by mu
 	newest   atomic.Int64                 // newest sequence number seen
 	outdated atomic.Pointer[VersionError] // a newer program has migrated the schema
 	behind   atomic.Int64                 // the newest of the database when that was last reported as too old
@@ -111,6 +106,13 @@ type DB struct {
 	notify chan struct{} // has room for one: full when other nodes are to be told
 	stop   context.CancelFunc
 	work   sync.WaitGroup
+
+	// mu guards these.
+	mu      sync.Mutex
+	closed  bool
+	open    map[storage.Snapshot]bool
+	dropped []int64       // sets of failed calls of Replace
+	changed chan struct{} // closed and replaced when newest grows
 }
 
 // Open connects to a server, PostgreSQL 14 or later, and creates or migrates the schema. Errors are

@@ -49,7 +49,7 @@ func (p *pool) hold(ctx context.Context, queue func(b *batch), check func() erro
 		}
 		c.end()
 		switch {
-		case ctx.Err() != nil || !passing(err):
+		case ctx.Err() != nil || !transient(err):
 			return fail(ctx, err)
 		case time.Since(begin) > p.wait:
 			return busy(err)

@@ -40,8 +40,8 @@ func (l *lane) lock(b *batch, found *bool) {
 		"SELECT last FROM ticket WHERE node = $1 AND lane = $2 FOR UPDATE", l.db.node[:], l.id)
 }
 
-// punch queues the statement that writes the number of a transaction which has no event.
-func (l *lane) punch(b *batch, number int64) {
+// writeNumber queues the statement that writes the number of a transaction which has no event.
+func (l *lane) writeNumber(b *batch, number int64) {
 	b.Queue("UPDATE ticket SET last = $3, seen = now() WHERE node = $1 AND lane = $2", l.db.node[:], l.id, number)
 }
 
@@ -75,20 +75,20 @@ func (l *lane) outcome(number int64) (committed bool, seq int64, err error) {
 			}
 			c.end()
 			if blocked(err) {
-				l.db.evict(ctx)
+				l.db.endStalledSessions(ctx)
 			}
 		}
-		if ctx.Err() != nil || err != nil && !passing(err) && !errors.Is(err, context.DeadlineExceeded) {
+		if ctx.Err() != nil || err != nil && !transient(err) && !errors.Is(err, context.DeadlineExceeded) {
 			return false, 0, fmt.Errorf("%w: %w", ErrUnknown, err)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// evict ends the sessions of nodes that hold locks here and stand still. The server's own timeouts
-// do that too, save where the connection was cut in the middle of statements that were sent
-// together.
-func (db *DB) evict(ctx context.Context) {
+// endStalledSessions ends the sessions of nodes that hold locks here and stand still. The server's
+// own timeouts do that too, save where the connection was cut in the middle of statements that were
+// sent together.
+func (db *DB) endStalledSessions(ctx context.Context) {
 	_ = db.bulk.retry(ctx, func(c *conn) error {
 		_, err := c.exec(ctx, `SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a WHERE a.pid <> pg_backend_pid()
 			AND a.datname = current_database() AND a.usename = current_user AND a.wait_event = 'ClientRead' AND a.state_change < clock_timestamp() - $1 * interval '1 millisecond'

@@ -53,19 +53,30 @@ func (s *step) bytes() (n int64) {
 	return n
 }
 
-// writer carries out steps, those that have come meanwhile together in one transaction: so the
-// sequencer is held once for all of them, and they share a flush.
+// writer carries out steps. Steps that arrive while a transaction runs share the next one, a group:
+// so they share the sequencer and a flush.
+//
+//	do ──▶ queue ──take──▶ group ──try──▶ committed, or refused ──▶ done
+//	         │               ▲              │
+//	         ▼               ├── again ◀────┤ the server, or another node, was in the way
+//	      withdraw           └── one by one ┘ one of several is at fault
+//
+// No step is left behind. running is set under mu when a step joins the queue and nobody works; work
+// clears it under the same mu, only after it has found the queue empty. And a step has its result
+// once: withdraw and take both remove it from the queue under mu, so only one of them has it.
 type writer struct {
 	db   *DB
 	lane lane
 
+	// mu guards these. It is not held while a group is carried out.
 	mu      sync.Mutex
 	queue   []*step
-	running bool
-	closed  bool
+	running bool      // a goroutine is in work
+	closed  bool      // no more steps are taken
 	idle    sync.Cond // that running is false
 
-	numbers int64 // that the group of the last attempt takes; of the goroutine that works
+	// Only the goroutine in work uses this.
+	numbers int64 // how many the group of the last attempt takes
 }
 
 func (w *writer) init(db *DB) {
@@ -183,10 +194,10 @@ func (w *writer) carryOut(group []*step) {
 		case err == nil:
 			return
 		case errors.Is(err, ErrUnknown), errors.Is(err, errClosed), errors.Is(err, storage.ErrBusy):
-		case passing(err) || w.mend(err, attempt):
+		case transient(err) || w.repairFor(err, attempt):
 			if time.Since(begin) < w.db.cfg.Wait {
 				if blocked(err) {
-					w.db.evict(context.Background())
+					w.db.endStalledSessions(context.Background())
 				}
 				time.Sleep(min(time.Duration(attempt)*5*time.Millisecond, 200*time.Millisecond))
 				continue
@@ -205,8 +216,8 @@ func (w *writer) carryOut(group []*step) {
 	}
 }
 
-// mend does something about an error of the server, so that the next attempt may succeed.
-func (w *writer) mend(err error, attempt int) bool {
+// repairFor does something about an error of the server, so that the next attempt may succeed.
+func (w *writer) repairFor(err error, attempt int) bool {
 	switch code(err) {
 	case codeCheck: // there is no partition for the numbers
 		ctx, cancel := context.WithTimeout(context.Background(), w.db.cfg.Wait)
@@ -271,7 +282,7 @@ func (w *writer) try(group []*step) error {
 		case w.db.notify <- struct{}{}:
 		default:
 		}
-		w.db.parts.ahead(w.db, last)
+		w.db.parts.makeNext(w.db, last)
 	}
 	return nil
 }

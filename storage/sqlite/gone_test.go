@@ -102,7 +102,7 @@ func TestEventsOfADeletedRepository(t *testing.T) {
 	read("with a new repository", 2)
 	for _, want := range [][2]int{{n + 12 - batchRecords, 1}, {n + 12 - 2*batchRecords, 1}, {8, 1}} {
 		err := db.writer.do(ctx, step{fn: func(c *conn) error {
-			did, seq, found, err := c.gone()
+			did, seq, found, err := c.deletedRepo()
 			if err == nil && !found {
 				err = errors.New("nothing is to be deleted")
 			}

@@ -119,7 +119,7 @@ func (d kv) Write(ctx context.Context, fn func(storage.KVTx) error) error {
 	return d.writer.do(ctx, step{fn: func(c *conn) error {
 		write := func() error { return fn(kvTx{kvReader{c, hostKeys, d.cfg.Now()}}) }
 		if d.moving {
-			return c.pass(write)
+			return c.whileShut(write)
 		}
 		return write()
 	}})

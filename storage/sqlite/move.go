@@ -209,8 +209,8 @@ func (d repos) Touch(ctx context.Context, did syntax.DID) error {
 // Moving implements storage.Movable.
 func (d repos) Moving() storage.KV { return kv{DB: d.DB, moving: true} }
 
-// pass calls fn so that what it writes is not refused while the store is shut.
-func (c *conn) pass(fn func() error) error {
+// whileShut calls fn so that what it writes is not refused while the store is shut.
+func (c *conn) whileShut(fn func() error) error {
 	w, err := c.watched()
 	if err != nil {
 		return err

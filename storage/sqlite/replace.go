@@ -228,12 +228,12 @@ func (db *DB) sweep(ctx context.Context) error {
 func (db *DB) sweepEvents(ctx context.Context) error {
 	for more := true; more; {
 		err := db.borrow(ctx, func(c *conn) (err error) {
-			_, _, more, err = c.gone()
+			_, _, more, err = c.deletedRepo()
 			return err
 		})
 		if err == nil && more {
 			err = db.writer.do(ctx, step{retryable: true, fn: func(c *conn) error {
-				did, seq, found, err := c.gone()
+				did, seq, found, err := c.deletedRepo()
 				if err != nil || !found {
 					return err
 				}
@@ -247,8 +247,8 @@ func (db *DB) sweepEvents(ctx context.Context) error {
 	return nil
 }
 
-// gone finds a repository that was deleted, and its last event.
-func (c *conn) gone() (did syntax.DID, seq int64, found bool, err error) {
+// deletedRepo finds a repository that was deleted, and its last event.
+func (c *conn) deletedRepo() (did syntax.DID, seq int64, found bool, err error) {
 	found, err = c.row(func(s *sqlite3.Stmt) error {
 		did, seq = syntax.DID(s.ColumnText(0)), s.ColumnInt64(1)
 		return nil

@@ -45,10 +45,12 @@ func (d repos) Snapshot(ctx context.Context) (storage.Snapshot, error) {
 // pins are the connections of a snapshot, which read the same as long as it is open.
 type pins struct {
 	db    *DB
-	free  chan *conn
-	mu    sync.Mutex
-	over  bool
-	ended chan struct{}
+	free  chan *conn    // those that no read uses
+	ended chan struct{} // closed when the snapshot has ended
+
+	// mu guards closed: once it is set, nothing is added to free.
+	mu     sync.Mutex
+	closed bool
 }
 
 // addPins notes that there is one more snapshot.
@@ -73,7 +75,7 @@ func (p *pins) begin(ctx context.Context) error {
 	var list []*conn
 	defer func() {
 		for _, c := range list {
-			p.give(c, true)
+			p.release(c, true)
 		}
 	}()
 	for range snapshotReaders {
@@ -112,7 +114,7 @@ func (p *pins) with(ctx context.Context, fn func(*conn) error) error {
 	select {
 	case c := <-p.free:
 		good := false
-		defer func() { p.give(c, good) }()
+		defer func() { p.release(c, good) }()
 		c.use(ctx, true)
 		err := fn(c)
 		good = true
@@ -126,12 +128,12 @@ func (p *pins) with(ctx context.Context, fn func(*conn) error) error {
 	}
 }
 
-// give gives a connection back: to the snapshot, or, if that has ended, to the database.
-func (p *pins) give(c *conn, good bool) {
+// release gives a connection back: to the snapshot, or, if that has ended, to the database.
+func (p *pins) release(c *conn, good bool) {
 	c.use(context.Background(), false)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.over || !good {
+	if p.closed || !good {
 		p.db.release(c, good)
 		return
 	}
@@ -142,10 +144,10 @@ func (p *pins) give(c *conn, good bool) {
 func (p *pins) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.over {
+	if p.closed {
 		return
 	}
-	p.over = true
+	p.closed = true
 	close(p.ended)
 	for len(p.free) > 0 {
 		p.db.release(<-p.free, true)

@@ -86,18 +86,18 @@ type DB struct {
 	writer      writer
 	checkpoints checkpoints
 
-	slots  chan struct{} // one per reader in use
-	quick  chan struct{} // more of them, for look-ups
-	mu     sync.Mutex
-	idle   []*conn
-	closed bool
+	slots       chan struct{} // one per reader in use
+	lookupSlots chan struct{} // more of them, for look-ups
+	pins        *pins         // not nil: this is the view of a snapshot, which has no more than path and cfg
+	newest      atomic.Int64  // newest sequence number seen
 
-	pins      *pins          // not nil: this is the view of a snapshot, which has no more than path and cfg
-	snapshots map[*pins]bool // that are open; guarded by mu
-
-	dropped []int64       // sets of failed calls of Replace; guarded by mu
-	newest  atomic.Int64  // newest sequence number seen
-	changed chan struct{} // closed and replaced when newest grows; guarded by mu
+	// mu guards these.
+	mu        sync.Mutex
+	idle      []*conn // open connections that no reader uses
+	closed    bool
+	snapshots map[*pins]bool // that are open
+	dropped   []int64        // sets of failed calls of Replace
+	changed   chan struct{}  // closed and replaced when newest grows
 }
 
 // Open opens the database in the file path, and creates the file and its folder if necessary. Blobs
@@ -134,7 +134,7 @@ func Open(ctx context.Context, path string, cfg Config) (*DB, error) {
 	if err := durablefile.Sync(path + "-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fail(ctx, err)
 	}
-	db := &DB{path: path, cfg: cfg, slots: make(chan struct{}, cfg.Readers), quick: make(chan struct{}, quickReaders), changed: make(chan struct{})}
+	db := &DB{path: path, cfg: cfg, slots: make(chan struct{}, cfg.Readers), lookupSlots: make(chan struct{}, quickReaders), changed: make(chan struct{})}
 	w, err := db.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -285,7 +285,7 @@ const quickReaders = 2
 
 // lookUp is read for functions that look up a few rows and call nobody else's.
 func (db *DB) lookUp(ctx context.Context, fn func(*conn) error) error {
-	return db.with(ctx, db.quick, func(c *conn) error {
+	return db.with(ctx, db.lookupSlots, func(c *conn) error {
 		if err := db.begin(c); err != nil {
 			return err
 		}

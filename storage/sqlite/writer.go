@@ -40,12 +40,12 @@ type writer struct {
 
 // group is the steps that share a transaction.
 type group struct {
-	steps  int
-	once   bool     // one of the steps cannot run again
-	commit []func() // called after the commit
-	done   chan struct{}
-	cause  error // why SQLite has undone the transaction by itself; nil if it has not
-	err    error // set before done is closed
+	steps        int
+	unrepeatable bool     // one of the steps cannot run again
+	commit       []func() // called after the commit
+	done         chan struct{}
+	cause        error // why SQLite has undone the transaction by itself; nil if it has not
+	err          error // set before done is closed
 }
 
 // Errors that end a group.
@@ -90,7 +90,7 @@ func (w *writer) do(ctx context.Context, s step) error {
 			go func() {
 				w.turn <- struct{}{}
 				w.waiting.Add(-1)
-				w.pass(false)
+				w.passTurn(false)
 			}()
 			return ctx.Err()
 		}
@@ -108,7 +108,7 @@ func (w *writer) do(ctx context.Context, s step) error {
 
 // take runs a step in its turn, and passes the turn on.
 func (w *writer) take(ctx context.Context, s step) (g *group, err error) {
-	defer func() { w.pass(s.exclusive) }()
+	defer func() { w.passTurn(s.exclusive) }()
 	if w.closed {
 		return nil, errClosed
 	}
@@ -140,8 +140,8 @@ func (w *writer) take(ctx context.Context, s step) (g *group, err error) {
 // savepoint, or, which is cheaper as long as all goes well, with the transaction, whose
 // other steps then run again.
 func (w *writer) run(ctx context.Context, s step) (err error) {
-	if !s.exclusive && (!s.retryable || w.group.once) {
-		w.group.once = true
+	if !s.exclusive && (!s.retryable || w.group.unrepeatable) {
+		w.group.unrepeatable = true
 		w.conn.use(ctx, false)
 		return w.conn.savepoint(s.fn)
 	}
@@ -165,8 +165,8 @@ func (w *writer) run(ctx context.Context, s step) (err error) {
 	return nil
 }
 
-// pass gives up the turn, after committing if nobody is there to leave that to.
-func (w *writer) pass(now bool) {
+// passTurn gives up the turn, after committing if nobody is there to leave that to.
+func (w *writer) passTurn(now bool) {
 	if g := w.group; g != nil && (now || w.waiting.Load() == 0 || g.steps >= maxGroup || w.conn.GetAutocommit()) {
 		w.end()
 	}
