@@ -32,23 +32,24 @@ type Host struct {
 
 	transact, grow, waitFor js.Value
 
-	// turn is held while bytes cross, and by objects while they use what they have collected; never
-	// while others' functions run.
-	turn sync.Mutex
-	io   js.Value // bytes whose number both sides know
-	room int      // length of io
+	// transfer is held while bytes cross, and by objects while they use what they have collected;
+	// never while others' functions run.
+	transfer sync.Mutex
+	io       js.Value // bytes whose number both sides know
+	room     int      // length of io
 
-	// alone is held while a transaction runs, and by what must not be undone with it. It comes
-	// before turn.
-	alone sync.Mutex
+	// exclusive is held while a transaction runs, and by what must not be undone with it. It is
+	// taken before transfer.
+	exclusive sync.Mutex
 
 	waking sync.Mutex // held while functions of OnAlarm are called
 
+	// mu guards these.
 	mu      sync.Mutex
 	tables  map[string]*Object
 	waiting map[int]chan<- settled
 	lastID  int
-	wakes   []func(context.Context) (time.Time, error)
+	onAlarm []func(context.Context) (time.Time, error)
 	sockets *Sockets
 	alarmAt time.Time // when the functions of OnAlarm are to be called; zero: not
 	guards  int       // that are not done
@@ -179,7 +180,7 @@ func (h *Host) take(n int) []byte {
 func (h *Host) OnAlarm(fn func(context.Context) (next time.Time, err error)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.wakes = append(h.wakes, fn)
+	h.onAlarm = append(h.onAlarm, fn)
 }
 
 // alarmRetry is when functions that failed are called again.
@@ -243,7 +244,7 @@ func (h *Host) wake(ctx context.Context) {
 	h.waking.Lock()
 	defer h.waking.Unlock()
 	h.mu.Lock()
-	wakes := h.wakes
+	wakes := h.onAlarm
 	h.mu.Unlock()
 	var next time.Time
 	for _, fn := range wakes {

@@ -64,8 +64,8 @@ func notInTable(r rune) bool {
 
 // Get implements durable.Object.
 func (o *Object) Get(key string) ([]byte, error) {
-	o.host.turn.Lock()
-	defer o.host.turn.Unlock()
+	o.host.transfer.Lock()
+	defer o.host.transfer.Unlock()
 	if value, there, known := o.recent.get(key); known {
 		if !there {
 			return nil, storage.ErrNotFound
@@ -126,8 +126,8 @@ func (o *Object) Scan(s durable.Scan, fn func(key string, value []byte) bool) er
 
 // page reads some pairs, and reports whether there are more.
 func (o *Object) page(s durable.Scan, rows int) (bytes []byte, more bool, err error) {
-	o.host.turn.Lock()
-	defer o.host.turn.Unlock()
+	o.host.transfer.Lock()
+	defer o.host.transfer.Unlock()
 	if p, known := o.recent.find(s, rows); known {
 		return p.bytes, p.more, nil
 	}
@@ -156,8 +156,8 @@ func (o *Object) Set(key string, value []byte) error {
 	if len(key) > durable.MaxKey || len(value) > durable.MaxValue {
 		return fmt.Errorf("%w: %d and %d bytes", durable.ErrTooLarge, len(key), len(value))
 	}
-	o.host.turn.Lock()
-	defer o.host.turn.Unlock()
+	o.host.transfer.Lock()
+	defer o.host.transfer.Unlock()
 	o.recent.set(key, value)
 	o.writes = appendOp(o.writes, opSet, key, value)
 	return o.flushLarge()
@@ -165,8 +165,8 @@ func (o *Object) Set(key string, value []byte) error {
 
 // Delete implements durable.Object.
 func (o *Object) Delete(from, to string) error {
-	o.host.turn.Lock()
-	defer o.host.turn.Unlock()
+	o.host.transfer.Lock()
+	defer o.host.transfer.Unlock()
 	o.recent.delete(from, to)
 	o.writes = appendOp(o.writes, opDelete, from, to)
 	return o.flushLarge()
@@ -203,8 +203,8 @@ func (o *Object) Transact(fn func() error) (err error) {
 	if err := o.begin(); err != nil {
 		return err
 	}
-	o.host.alone.Lock()
-	defer o.host.alone.Unlock()
+	o.host.exclusive.Lock()
+	defer o.host.exclusive.Unlock()
 	var (
 		failed   error
 		panicked any
@@ -223,9 +223,9 @@ func (o *Object) Transact(fn func() error) (err error) {
 			}()
 			failed = fn()
 			if failed == nil {
-				o.host.turn.Lock()
+				o.host.transfer.Lock()
 				failed = o.flush()
-				o.host.turn.Unlock()
+				o.host.transfer.Unlock()
 			}
 			returned = true
 		}()
@@ -234,12 +234,12 @@ func (o *Object) Transact(fn func() error) (err error) {
 	})
 	defer body.Release()
 	_, err = try(func() js.Value { return o.host.transact.Invoke(body) })
-	o.host.turn.Lock()
+	o.host.transfer.Lock()
 	o.within, o.writes = false, o.writes[:0]
 	if !returned || failed != nil || err != nil {
 		o.recent.forget()
 	}
-	o.host.turn.Unlock()
+	o.host.transfer.Unlock()
 	switch {
 	case panicked != nil:
 		panic(panicked)
@@ -254,8 +254,8 @@ func (o *Object) Transact(fn func() error) (err error) {
 var errNested = errors.New("cloudflare: a transaction in a transaction")
 
 func (o *Object) begin() error {
-	o.host.turn.Lock()
-	defer o.host.turn.Unlock()
+	o.host.transfer.Lock()
+	defer o.host.transfer.Unlock()
 	if o.within {
 		return errNested
 	}

@@ -14,10 +14,11 @@ const (
 	recentPages = 8
 )
 
-// recent is what was read of a table lately: small rows, or that there is none, and short pages of scans.
-// A call of the object costs some 80 microseconds, and a request asks for the same few rows several times:
-// who is signed in, what the account may do, what is due. Nobody else writes to a table, so all in it is
-// as it is stored, or as an open transaction has written it. The zero value is empty.
+// recent is what was read of a table lately: small rows, or that there is none, and short pages of
+// scans. A call of the object costs some 80 microseconds, and a request asks for the same few rows
+// several times: who is signed in, what the account may do, what is due. Nobody else writes to a
+// table, so all in it is as it is stored, or as an open transaction has written it. The zero value
+// is empty.
 type recent struct {
 	rows  map[string]recentRow
 	bytes int
@@ -25,8 +26,8 @@ type recent struct {
 }
 
 type recentRow struct {
-	value []byte
-	there bool
+	value  []byte
+	exists bool
 }
 
 // scanned is the answer to a scan of some rows. more is whether there are others behind them.
@@ -40,7 +41,7 @@ type scanned struct {
 // get returns a copy of a row, if it is known.
 func (r *recent) get(key string) (value []byte, there, known bool) {
 	row, known := r.rows[key]
-	return append([]byte{}, row.value...), row.there, known
+	return append([]byte{}, row.value...), row.exists, known
 }
 
 // keep notes what a key has.

@@ -137,8 +137,8 @@ func (tx *remoteTx) note(err error) error {
 	return err
 }
 
-// gone reports whether a write leaves nothing to read.
-func (tx *remoteTx) gone(w storage.KVWrite) bool {
+// deleted reports whether a write leaves nothing to read.
+func (tx *remoteTx) deleted(w storage.KVWrite) bool {
 	return w.Value == nil || !w.Expires.IsZero() && !tx.now().Before(w.Expires)
 }
 
@@ -146,7 +146,7 @@ func (tx *remoteTx) gone(w storage.KVWrite) bool {
 func (tx *remoteTx) Get(ctx context.Context, key string) ([]byte, error) {
 	w, ok := tx.writes[key]
 	switch {
-	case ok && tx.gone(w):
+	case ok && tx.deleted(w):
 		return nil, fmt.Errorf("%w: key %q", storage.ErrNotFound, key)
 	case ok:
 		return slices.Clone(w.Value), nil
@@ -193,7 +193,7 @@ func (tx *remoteTx) Keys(ctx context.Context, rng storage.Range) iter.Seq2[stora
 			for len(left) > 0 && (done || before(left[0].Key, key)) {
 				w := left[0]
 				left = left[1:]
-				if tx.gone(w) {
+				if tx.deleted(w) {
 					continue
 				}
 				p := storage.KVPair{Key: w.Key, Value: slices.Clone(w.Value), Expires: w.Expires}

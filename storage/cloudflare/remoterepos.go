@@ -37,9 +37,9 @@ type RemoteRepos struct {
 	// Account returns the object of an account. It answers with AnswerRepos for its own store.
 	Account func(did syntax.DID) Call
 
-	// doubts are the accounts whose last change failed, each with a *byte of its own. There are no
-	// more of them than changes that failed while this program ran and that nobody read after.
-	doubts sync.Map
+	// uncertain are the accounts whose last change failed, each with a *byte of its own. There are
+	// no more of them than changes that failed while this program ran and that nobody read after.
+	uncertain sync.Map
 }
 
 var _ storage.Repos = (*RemoteRepos)(nil)
@@ -61,7 +61,7 @@ func (x *RemoteRepos) Head(ctx context.Context, did syntax.DID) (head storage.He
 // View implements storage.Repos. It reads from the directory the keys that it has copies of, and
 // everything else from the account's object.
 func (x *RemoteRepos) View(ctx context.Context, did syntax.DID, fn func(storage.Reader) error) error {
-	if err := x.settle(ctx, did); err != nil {
+	if err := x.resolveUncertain(ctx, did); err != nil {
 		return err
 	}
 	v := &remoteView{repos: x, did: did, q: &queries{}}
@@ -77,44 +77,44 @@ func (x *RemoteRepos) View(ctx context.Context, did syntax.DID, fn func(storage.
 	if err := r.Done(); err != nil {
 		return err
 	}
-	v.first = func() { v.q.note(query, head) }
+	v.noteHead = func() { v.q.note(query, head) }
 	return busy(fn(v))
 }
 
 func headQuery() []byte { return cbor.AppendUint(cbor.AppendArray(nil, 1), queryHead) }
 
-// doubt is called with the error of a change of an account.
-func (x *RemoteRepos) doubt(did syntax.DID, err error) {
+// markUncertain is called with the error of a change of an account.
+func (x *RemoteRepos) markUncertain(did syntax.DID, err error) {
 	if err != nil {
-		x.doubts.Store(did, new(byte))
+		x.uncertain.Store(did, new(byte))
 	}
 }
 
-// settle finds out what has come of a change that failed: the account's object answers nothing
-// before it has told the directory.
-func (x *RemoteRepos) settle(ctx context.Context, did syntax.DID) error {
-	doubt, ok := x.doubts.Load(did)
+// resolveUncertain finds out what has come of a change that failed: the account's object answers
+// nothing before it has told the directory.
+func (x *RemoteRepos) resolveUncertain(ctx context.Context, did syntax.DID) error {
+	doubt, ok := x.uncertain.Load(did)
 	if !ok {
 		return nil
 	}
 	v := &remoteView{repos: x, did: did}
-	v.goThere()
+	v.switchToAccount()
 	if _, err := v.ask(ctx, nil, headQuery()); err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return busy(fmt.Errorf("whether %s has been changed: %w", did, err))
 	}
-	x.doubts.CompareAndDelete(did, doubt) // another change may have failed meanwhile
+	x.uncertain.CompareAndDelete(did, doubt) // another change may have failed meanwhile
 	return nil
 }
 
 // remoteView is a snapshot of an account.
 type remoteView struct {
-	repos *RemoteRepos
-	did   syntax.DID
-	q     *queries
-	call  Call
-	there bool // at the account's object
-	head  storage.Head
-	first func() // notes that the head was looked at; nil: it is noted
+	repos     *RemoteRepos
+	did       syntax.DID
+	q         *queries
+	call      Call
+	atAccount bool // at the account's object
+	head      storage.Head
+	noteHead  func() // notes that the head was looked at; nil: it is noted
 }
 
 func (v *remoteView) ask(ctx context.Context, seen []seenQuery, query []byte) ([]byte, error) {
@@ -123,24 +123,24 @@ func (v *remoteView) ask(ctx context.Context, seen []seenQuery, query []byte) ([
 }
 
 // go on at the account's object, for what the directory does not have.
-func (v *remoteView) goThere() {
-	if !v.there {
-		v.there, v.call = true, v.repos.Account(v.did)
+func (v *remoteView) switchToAccount() {
+	if !v.atAccount {
+		v.atAccount, v.call = true, v.repos.Account(v.did)
 	}
 }
 
 // Head implements storage.Reader.
 func (v *remoteView) Head() storage.Head {
-	if v.first != nil {
-		v.first()
-		v.first = nil
+	if v.noteHead != nil {
+		v.noteHead()
+		v.noteHead = nil
 	}
 	return v.head
 }
 
 // Commit implements storage.Reader.
 func (v *remoteView) Commit(ctx context.Context) ([]byte, error) {
-	v.goThere()
+	v.switchToAccount()
 	answer, err := v.q.do(ctx, cbor.AppendUint(cbor.AppendArray(nil, 1), queryCommit))
 	if err != nil {
 		return nil, err
@@ -159,14 +159,14 @@ func (v *remoteView) Commit(ctx context.Context) ([]byte, error) {
 // Get implements storage.Reader.
 func (v *remoteView) Get(ctx context.Context, key string) ([]byte, error) {
 	if v.repos.Mirror == nil || !v.repos.Mirror(key) {
-		v.goThere()
+		v.switchToAccount()
 	}
 	return v.q.Get(ctx, key)
 }
 
 // Keys implements storage.Reader.
 func (v *remoteView) Keys(ctx context.Context, rng storage.Range) iter.Seq2[storage.KVPair, error] {
-	v.goThere()
+	v.switchToAccount()
 	return v.q.Keys(ctx, rng)
 }
 
@@ -207,7 +207,7 @@ func (x *RemoteRepos) Apply(ctx context.Context, did syntax.DID, c *storage.Chan
 	}
 	b := appendRecords(cbor.AppendArray(nil, 2), c.Records)
 	seq, err := directory{remote{x.Account(did)}}.seq(ctx, methodRepoApply, appendChange(b, did, c))
-	x.doubt(did, err)
+	x.markUncertain(did, err)
 	return seq, err
 }
 
@@ -226,7 +226,7 @@ func (x *RemoteRepos) Delete(ctx context.Context, did syntax.DID, events []stora
 	}
 	b := cbor.AppendText(cbor.AppendArray(nil, 2), string(did))
 	seq, err := directory{remote{x.Account(did)}}.seq(ctx, methodRepoDelete, appendEvents(b, events))
-	x.doubt(did, err)
+	x.markUncertain(did, err)
 	return seq, err
 }
 

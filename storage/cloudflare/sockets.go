@@ -248,8 +248,8 @@ func (s *subscribers) newest() (n int64) {
 
 // loadFrames passes on frames that are pushed next.
 func (s *Sockets) loadFrames(packed []byte) {
-	s.host.turn.Lock()
-	defer s.host.turn.Unlock()
+	s.host.transfer.Lock()
+	defer s.host.transfer.Unlock()
 	s.host.put(packed)
 	s.load.Invoke(len(packed))
 }

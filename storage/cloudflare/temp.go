@@ -43,10 +43,10 @@ func (h *Host) Temp(table string) (car.Temp, error) {
 // writeNow carries out writes outside of a transaction, each by itself. It waits until one that
 // runs, of any table, has ended: that may be undone, and with it what was written meanwhile.
 func (o *Object) writeNow(writes []byte) error {
-	o.host.alone.Lock()
-	defer o.host.alone.Unlock()
-	o.host.turn.Lock()
-	defer o.host.turn.Unlock()
+	o.host.exclusive.Lock()
+	defer o.host.exclusive.Unlock()
+	o.host.transfer.Lock()
+	defer o.host.transfer.Unlock()
 	o.recent.forget()
 	o.host.put(writes)
 	_, err := try(func() js.Value { return o.write.Invoke(len(writes)) })
