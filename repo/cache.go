@@ -3,6 +3,7 @@ package repo
 import (
 	"container/list"
 	"context"
+	"runtime"
 	"sync"
 	"time"
 	"weak"
@@ -60,10 +61,19 @@ type cached struct {
 	state state
 }
 
-// evictedState is a state whose tree somebody may still have.
+// evictedState is a state whose tree somebody may still have. It goes when the tree is collected.
+// Until somebody asks for this very repository, nothing looks at the pointer: while the garbage
+// collector runs, it keeps what it is asked for.
 type evictedState struct {
-	state state // without its tree
-	tree  weak.Pointer[mst.Tree]
+	state   state // without its tree
+	tree    weak.Pointer[mst.Tree]
+	cleanup runtime.Cleanup // forgets it
+}
+
+// evictedTree says which tree of a repository was collected.
+type evictedTree struct {
+	did  syntax.DID
+	tree weak.Pointer[mst.Tree]
 }
 
 func (c *treeCache) get(did syntax.DID) (state, bool) {
@@ -86,7 +96,6 @@ func (c *treeCache) get(did syntax.DID) (state, bool) {
 			c.insert(did, a.state)
 			return a.state, true
 		}
-		delete(c.evicted, did)
 	}
 	c.misses++
 	return state{}, false
@@ -110,7 +119,7 @@ func (c *treeCache) put(did syntax.DID, st state) {
 
 // insert adds a state where there is none.
 func (c *treeCache) insert(did syntax.DID, st state) {
-	delete(c.evicted, did)
+	c.removeEvicted(did)
 	c.expire()
 	if st.bytes() > c.limit {
 		c.keepWeak(c.large)
@@ -138,20 +147,33 @@ func (c *treeCache) expire() {
 
 // keepWeak keeps a weak reference to the tree of a state that leaves the cache.
 func (c *treeCache) keepWeak(x cached) {
-	if x.state.tree == nil {
+	tree := x.state.tree
+	if tree == nil {
 		return
-	}
-	for did, a := range c.evicted {
-		if a.tree.Value() == nil {
-			delete(c.evicted, did)
-		}
 	}
 	if c.evicted == nil {
 		c.evicted = make(map[syntax.DID]evictedState)
 	}
-	tree := weak.Make(x.state.tree)
+	e := evictedTree{x.did, weak.Make(tree)}
 	x.state.tree = nil
-	c.evicted[x.did] = evictedState{x.state, tree}
+	c.evicted[x.did] = evictedState{x.state, e.tree, runtime.AddCleanup(tree, c.collected, e)}
+}
+
+// collected forgets a tree that nobody has any more.
+func (c *treeCache) collected(e evictedTree) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.evicted[e.did].tree == e.tree {
+		delete(c.evicted, e.did)
+	}
+}
+
+// removeEvicted forgets the weak reference to a repository's tree.
+func (c *treeCache) removeEvicted(did syntax.DID) {
+	if e, ok := c.evicted[did]; ok {
+		e.cleanup.Stop()
+		delete(c.evicted, did)
+	}
 }
 
 func (c *treeCache) drop(did syntax.DID) {
@@ -161,7 +183,7 @@ func (c *treeCache) drop(did syntax.DID) {
 }
 
 func (c *treeCache) remove(did syntax.DID) {
-	delete(c.evicted, did)
+	c.removeEvicted(did)
 	if c.large.did == did {
 		c.large = cached{}
 	}

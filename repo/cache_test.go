@@ -1,7 +1,10 @@
 package repo
 
 import (
+	"runtime"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/mst"
@@ -67,4 +70,36 @@ func TestCacheIsBounded(t *testing.T) {
 	if len(c.entries) != 3 || c.size != c.limit || c.entries[dids[1]] != nil {
 		t.Errorf("%d states of %d bytes after one more", len(c.entries), c.size)
 	}
+}
+
+// Trees that have left the cache are collected with all that is known of them, also while others
+// leave it, without anybody asking for them.
+func TestTreesThatLeaveAreCollected(t *testing.T) {
+	c := &treeCache{limit: 3 * state{size: 1000}.bytes()}
+	evicted := func() int {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.evicted)
+	}
+	var kept state
+	for i := range 2000 {
+		st := stateOf(t, i%20, 1000)
+		if i == 500 {
+			kept = st
+		}
+		c.put(syntax.DID("did:web:a"+strconv.Itoa(i)+".test"), st)
+	}
+	for range 1000 {
+		if runtime.GC(); evicted() <= 1 {
+			break
+		}
+		time.Sleep(time.Millisecond) // cleanups have a goroutine of their own
+	}
+	if n := evicted(); n != 1 {
+		t.Errorf("%d trees that have left are known, want the one that is in use", n)
+	}
+	if got, ok := c.get("did:web:a500.test"); !ok || got.tree != kept.tree {
+		t.Error("a tree that is in use is not found")
+	}
+	runtime.KeepAlive(kept.tree)
 }
