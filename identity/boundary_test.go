@@ -24,6 +24,8 @@ func TestPLCPartsAtTheirBounds(t *testing.T) {
 		"a longer alias":            {validAlias(alias(newPLCAlias + 1)), false},
 		"an alias without scheme":   {validAlias("a.example/x"), false},
 		"an alias without host":     {validAlias("https:///x"), false},
+		"an alias of any scheme":    {validAlias("//a.example/x"), false},
+		"an alias that is no URL":   {validAlias("https://a.example/%zz"), false},
 		"a handle":                  {validAlias("at://a.example.com"), true},
 		"no handle":                 {validAlias("at://a.example.com/x"), false},
 		"the longest key":           {validPLCKey("other", key(newPLCKey)), true},
@@ -114,5 +116,20 @@ func TestLegacyKeysThatAreNone(t *testing.T) {
 				t.Errorf("%s, %.20q: %v", typ, text, err)
 			}
 		}
+	}
+}
+
+// An operation may have as many rotation keys as others have had, and what it has none of is empty, not
+// null.
+func TestListsOfOperations(t *testing.T) {
+	for n, want := range map[int]error{MaxPLCRotationKeys: nil, MaxPLCRotationKeys + 1: ErrOperation} {
+		op := &PLCOperation{Type: PLCUpdate, RotationKeys: make([]string, n)}
+		if _, err := op.encode(false); !errors.Is(err, want) {
+			t.Errorf("%d rotation keys: %v", n, err)
+		}
+	}
+	got, err := PLCOperation{Type: PLCUpdate}.MarshalJSON()
+	if want := `{"alsoKnownAs":[],"prev":null,"rotationKeys":[],"services":{},"type":"plc_operation","verificationMethods":{}}`; err != nil || string(got) != want {
+		t.Errorf("%s, %v, want %s", got, err, want)
 	}
 }

@@ -64,6 +64,11 @@ func TestDNSOverHTTPS(t *testing.T) {
 	if diff := cmp.Diff([]string{"did=did:plc:abc", "v=spf1"}, got); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
+	long := dnsAnswer(t, dnsmessage.RCodeSuccess, []string{"did=x"})
+	long = append(long, make([]byte, maxDNSMessage-len(long))...)
+	if got, err := lookUp(200, long); err != nil || len(got) != 1 {
+		t.Errorf("an answer of the greatest length: %q, %v", got, err)
+	}
 	for name, tt := range map[string]struct {
 		status  int
 		body    []byte
