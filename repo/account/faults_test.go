@@ -552,3 +552,120 @@ func secondBox(t *testing.T) *sealed.Box {
 	}
 	return box
 }
+
+// Names that another process has changed meanwhile are looked at again, a few times.
+func TestNamesThatMoveMeanwhile(t *testing.T) {
+	ctx := t.Context()
+	agreed := func(context.Context, syntax.Handle) error { return nil }
+	for most, want := range map[int]int{1: 2, 100: 9} {
+		w := newFlakyWorld(t)
+		another := Open(repo.Config{Store: w.flaky.Store, TempDir: t.TempDir(), Now: func() time.Time { return w.clock }}, testBox(t))
+		calls := 0
+		err := w.ChangeHandle(ctx, Trusted(owner), "ally.test", func(ctx context.Context, name syntax.Handle) error {
+			if name != "ally.test" { // the account is as it was
+				return nil
+			}
+			if calls++; calls > most {
+				return nil
+			}
+			return another.ChangeHandle(ctx, Trusted(owner), syntax.Handle(fmt.Sprintf("between%d.test", calls)), agreed)
+		})
+		if calls != want || (err == nil) != (most == 1) || err != nil && !errors.Is(err, storage.ErrConflict) {
+			t.Errorf("%d moves: %v after %d attempts", most, err, calls)
+		}
+		if a, findErr := w.Find(ctx, "ally.test"); (findErr == nil) != (err == nil) || findErr == nil && a.DID != owner {
+			t.Errorf("%d moves: %+v, %v", most, a, findErr)
+		}
+	}
+}
+
+// A name that is kept for an account under another name finds nobody.
+func TestNameOfAnAccountThatHasAnother(t *testing.T) {
+	w, ctx := newFlakyWorld(t), t.Context()
+	err := w.store.KV.Write(ctx, func(tx storage.KVTx) error {
+		return errors.Join(tx.Set(ctx, "handle/another.test", []byte(owner), time.Time{}), tx.Set(ctx, "email/another@example.com", []byte(owner), time.Time{}))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"another.test", "another@example.com"} {
+		if a, err := w.Find(ctx, name); !errors.Is(err, ErrNotFound) || a.DID != "" {
+			t.Errorf("%s: %+v, %v", name, a, err)
+		}
+	}
+	if problems, doubtful, err := w.checkAll(ctx); err != nil || len(problems)+len(doubtful) == 0 {
+		t.Errorf("nothing is wrong: %v", err)
+	}
+	short, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
+	defer cancel()
+	if problems, err := w.Check(short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a check that was cut short: %v, %v", problems, err)
+	}
+}
+
+// A key that is missing by which deactivated accounts are found is a problem.
+func TestMissingTimeOfDeletion(t *testing.T) {
+	w, ctx := newFlakyWorld(t), t.Context()
+	gone := 0
+	err := w.eachKey(ctx, deleteAfterPrefix, func(key string) error {
+		gone++
+		return w.store.KV.Write(ctx, func(tx storage.KVTx) error { return tx.Delete(ctx, key) })
+	})
+	if err != nil || gone != 1 {
+		t.Fatal(gone, err)
+	}
+	if problems, doubtful, err := w.checkAll(ctx); err != nil || len(problems)+len(doubtful) == 0 {
+		t.Errorf("nothing is wrong: %v", err)
+	}
+}
+
+// What changes nothing writes nothing. What waits for its turn ends with its caller.
+func TestChangesOfNothing(t *testing.T) {
+	w, ctx := newFlakyWorld(t), t.Context()
+	applied := 0
+	faults := storagetest.Faults{Before: func(method string) error {
+		if method == "Repos.Apply" {
+			applied++
+		}
+		return nil
+	}}
+	counted := Open(repo.Config{Store: faults.Wrap(w.flaky.Store), TempDir: t.TempDir(), Now: func() time.Time { return w.clock }}, testBox(t))
+	for want, fn := range []func(a *Account, step *repo.Step) error{
+		func(*Account, *repo.Step) error { return nil },
+		func(a *Account, _ *repo.Step) error { a.InvitesDisabled = true; return nil },
+	} {
+		if _, err := counted.Update(ctx, Trusted(owner), fn); err != nil || applied != want {
+			t.Errorf("%d writes, want %d: %v", applied, want, err)
+		}
+	}
+	done, err := counted.host.Turn(ctx, owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
+	left, cancel := context.WithCancel(ctx)
+	cancel()
+	for name, err := range map[string]error{
+		"RotateKey":    counted.RotateKey(left, Trusted(owner), nil),
+		"ChangeHandle": counted.ChangeHandle(left, Trusted(owner), "ally.test", func(context.Context, syntax.Handle) error { return nil }),
+	} {
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%s out of turn: %v", name, err)
+		}
+	}
+	w.clock = w.clock.Add(10 * time.Hour)
+	list, err := w.AccountInvites(ctx, "pds.test", Trusted(owner), Earning{Interval: time.Hour})
+	if err != nil || len(list) < 3 {
+		t.Fatal(list, err)
+	}
+	for _, inv := range list {
+		if inv.Code != w.code && inv.Account == string(owner) && inv.CreatedBy == string(owner) && inv.Created.Equal(w.clock) && inv.Available != 1 {
+			t.Errorf("an earned code is good for %d accounts", inv.Available)
+		}
+	}
+	for in, want := range map[string][2]string{"x": {"x", ""}, "/x": {"", "x"}, "a/b/c": {"a/b", "c"}, "a/": {"a", ""}, "": {"", ""}} {
+		if before, after, ok := cutLast(in); before != want[0] || after != want[1] || ok != (in != "" && in != "x") {
+			t.Errorf("%q: %q, %q, %v", in, before, after, ok)
+		}
+	}
+}
