@@ -436,3 +436,52 @@ func TestIndexThatIsUndoneAgainAndAgain(t *testing.T) {
 		t.Errorf("%v, %v", paths, err)
 	}
 }
+
+// restless is a store in which another process is faster than each look at a head.
+type restless struct {
+	storage.Repos
+	move func()
+}
+
+func (r restless) Head(ctx context.Context, did syntax.DID) (storage.Head, error) {
+	r.move()
+	return r.Repos.Head(ctx, did)
+}
+
+// A batch that changes nothing is held against the present state; if that never stands still, the caller is
+// told.
+func TestNothingToDoInARepositoryThatNeverStandsStill(t *testing.T) {
+	k, store := &keys{}, memoryStore()
+	other := repo.NewHost(repo.Config{Store: store, Signer: k.signer, TempDir: t.TempDir()})
+	create(t, other, alice)
+	apply(t, other, alice, map[string]string{}, one(repo.Create, "one", note(t, "1"), nil))
+	moves := 0
+	s := store
+	s.Repos = restless{store.Repos, func() {
+		moves++
+		apply(t, other, alice, map[string]string{}, one(repo.Put, "busy", note(t, fmt.Sprint(moves)), nil))
+	}}
+	h := repo.NewHost(repo.Config{Store: s, Signer: k.signer, TempDir: t.TempDir()})
+	if _, err := h.Apply(ctx, alice, one(repo.Put, "one", note(t, "1"), nil)); !errors.Is(err, storage.ErrConflict) || moves != 9 {
+		t.Errorf("%v after %d attempts", err, moves)
+	}
+}
+
+// Blobs that an interrupted deletion has left are deleted when the account is deleted again.
+func TestBlobsThatADeletionLeft(t *testing.T) {
+	k, store := &keys{}, memoryStore()
+	h := repo.NewHost(repo.Config{Store: store, Signer: k.signer, TempDir: t.TempDir()})
+	info, err := store.Blobs.Stage(ctx, alice, "text/plain", strings.NewReader("left"), storage.BlobLimits{})
+	if err == nil {
+		err = store.Blobs.Promote(ctx, alice, info.CID)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.DeleteStep(ctx, alice, func(*repo.Step) error { return nil }); !errors.Is(err, repo.ErrRepoNotFound) {
+		t.Error(err)
+	}
+	if _, _, err := store.Blobs.Stat(ctx, alice, info.CID); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("the blob is there: %v", err)
+	}
+}

@@ -136,8 +136,7 @@ func (h *Host) runBuild(ctx context.Context, did syntax.DID, x *rebuilding) {
 	b := &h.builds
 	select {
 	case b.readers <- struct{}{}:
-	case <-ctx.Done():
-		x.err = ctx.Err()
+	case <-ctx.Done(): // nobody waits any more
 		return
 	}
 	defer func() { <-b.readers }()
