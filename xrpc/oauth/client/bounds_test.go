@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -17,6 +18,7 @@ import (
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/safehttp"
 	"github.com/pdskit/pdskit/internal/exactjson"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -543,5 +545,26 @@ func TestDamagedFiles(t *testing.T) {
 	}
 	for _, err := range (&Files{Dir: filepath.Join(f.Dir, "none")}).List(ctx, "") {
 		t.Errorf("a folder that is not there yet: %v", err)
+	}
+}
+
+// A port that somebody else listens on is an error before anything is begun.
+func TestLoginAtAPortInUse(t *testing.T) {
+	testenv.NotOnJS(t, "there are no sockets")
+	c, err := New(Config{Metadata: Loopback("", "/")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	s, err := c.LoginLocal(t.Context(), Login{RedirectURI: "http://" + taken.Addr().String() + "/"}, func(string) error {
+		t.Error("a page is shown")
+		return nil
+	})
+	if s != nil || err == nil {
+		t.Errorf("%v, %v", s, err)
 	}
 }
