@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -214,15 +215,17 @@ func TestLoginLocal(t *testing.T) {
 			w.WriteHeader(res.StatusCode)
 			io.Copy(w, res.Body)
 		}))
+		var browsing sync.WaitGroup
 		s, err := a.LoginLocal(t.Context(), client.Login{Account: string(alice.Handle)}, func(address string) error {
-			go func() {
+			browsing.Go(func() {
 				page, err := net.Browser().Consent(address, alice, nil)
 				if err != nil || !strings.Contains(page.Body, "You are logged in") {
 					t.Errorf("%v %+v", err, page)
 				}
-			}()
+			})
 			return nil
 		})
+		browsing.Wait() // the network ends with the test
 		if err != nil {
 			t.Fatal(err)
 		}
