@@ -28,19 +28,19 @@ var (
 	ErrQuota = errors.New("storage: quota exceeded")
 	// ErrBusy: the call has waited too long for a connection or another limited resource. Nothing
 	// was done. Retry later.
-	ErrBusy error = passing("storage: busy")
+	ErrBusy error = temporaryError("storage: busy")
 	// ErrFull: the disk, or the part of it that the process may use, is full. Stored data can still
 	// be read. Writes succeed again once there is room. Repos.Apply says what is known about the
 	// write that failed.
-	ErrFull error = passing("storage: the disk is full")
+	ErrFull error = temporaryError("storage: the disk is full")
 )
 
-// passing is an error whose method Unavailable tells package xrpc that the failure is of this
-// moment.
-type passing string
+// temporaryError is an error whose method Unavailable tells package xrpc that the failure is of
+// this moment.
+type temporaryError string
 
-func (e passing) Error() string   { return string(e) }
-func (passing) Unavailable() bool { return true }
+func (e temporaryError) Error() string   { return string(e) }
+func (temporaryError) Unavailable() bool { return true }
 
 // Store combines the four interfaces that a host needs. They may come from one backend or from
 // several (blobs on disk, everything else in a database).

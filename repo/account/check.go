@@ -77,8 +77,8 @@ func (s *Store) Check(ctx context.Context) ([]check.Problem, error) {
 
 // checkAll looks at all accounts and keys once, and returns what looks wrong and what that is
 // about.
-func (s *Store) checkAll(ctx context.Context) (problems []check.Problem, doubtful []doubt, err error) {
-	examine := func(d doubt) error {
+func (s *Store) checkAll(ctx context.Context) (problems []check.Problem, doubtful []suspect, err error) {
+	examine := func(d suspect) error {
 		found, err := s.checkOne(ctx, d)
 		if len(found) > 0 && len(doubtful) < maxDoubtful {
 			problems, doubtful = append(problems, found...), append(doubtful, d)
@@ -87,23 +87,23 @@ func (s *Store) checkAll(ctx context.Context) (problems []check.Problem, doubtfu
 	}
 	for info, err := range s.store.Repos.List(ctx, "") {
 		if err == nil && info.Head != (storage.Head{}) {
-			err = examine(doubt{did: info.DID})
+			err = examine(suspect{did: info.DID})
 		}
 		if err != nil {
 			return nil, nil, err
 		}
 	}
 	for _, prefix := range indexPrefixes {
-		if err := s.eachKey(ctx, prefix, func(key string) error { return examine(doubt{key: key}) }); err != nil {
+		if err := s.eachKey(ctx, prefix, func(key string) error { return examine(suspect{key: key}) }); err != nil {
 			return nil, nil, err
 		}
 	}
-	return problems, doubtful, examine(doubt{})
+	return problems, doubtful, examine(suspect{})
 }
 
-// doubt is an account, or a key that accounts are found by, that may be wrong; the zero doubt is
-// how many accounts there are.
-type doubt struct {
+// suspect is an account, or a key that accounts are found by, that may be wrong; the zero suspect
+// is how many accounts there are.
+type suspect struct {
 	did syntax.DID
 	key string
 }
@@ -112,7 +112,7 @@ func problem(did syntax.DID, format string, args ...any) []check.Problem {
 	return []check.Problem{{Kind: check.BadAccount, DID: did, What: fmt.Sprintf(format, args...)}}
 }
 
-func (s *Store) checkOne(ctx context.Context, d doubt) ([]check.Problem, error) {
+func (s *Store) checkOne(ctx context.Context, d suspect) ([]check.Problem, error) {
 	switch {
 	case d.key != "":
 		return s.checkKey(ctx, d.key)

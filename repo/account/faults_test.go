@@ -465,7 +465,7 @@ func TestTimesOfOperations(t *testing.T) {
 			t.Errorf("a note of %v ago is abandoned: %v", age, got)
 		}
 	}
-	s.over["pending/x"] = true
+	s.unfinished["pending/x"] = true
 	if *now = begun; !s.abandoned("pending/x", note{At: begun}) {
 		t.Error("an operation that could not be finished is not over")
 	}

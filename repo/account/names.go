@@ -24,7 +24,7 @@ import (
 //
 // Errors are [ErrHandleTaken], those of register, and those of [Store.Authenticate].
 func (s *Store) ChangeHandle(ctx context.Context, who Caller, handle syntax.Handle, register func(context.Context, syntax.Handle) error) error {
-	return s.reindex(ctx, who, indexed{
+	return s.reindex(ctx, who, indexChange{
 		taken: ErrHandleTaken,
 		next:  func(a *Account) { a.Handle = handle },
 		notify: func(ctx context.Context, a Account) error {
@@ -33,7 +33,7 @@ func (s *Store) ChangeHandle(ctx context.Context, who Caller, handle syntax.Hand
 			}
 			return register(ctx, a.Handle)
 		},
-		also: func(a *Account, step *repo.Step) error {
+		after: func(a *Account, step *repo.Step) error {
 			if !who.returning {
 				step.Events = append(step.Events, s.host.IdentityEvent(a.DID, a.Handle))
 			}
@@ -48,10 +48,10 @@ func (s *Store) ChangeHandle(ctx context.Context, who Caller, handle syntax.Hand
 //
 // Errors are [ErrEmailTaken], those of also, and those of [Store.Authenticate].
 func (s *Store) ChangeEmail(ctx context.Context, who Caller, email string, also func(*Account, *repo.Step) error) error {
-	return s.reindex(ctx, who, indexed{
-		taken: ErrEmailTaken,
-		next:  func(a *Account) { a.Email, a.EmailConfirmedAt = email, time.Time{} },
-		first: also,
+	return s.reindex(ctx, who, indexChange{
+		taken:  ErrEmailTaken,
+		next:   func(a *Account) { a.Email, a.EmailConfirmedAt = email, time.Time{} },
+		before: also,
 	})
 }
 
@@ -59,14 +59,14 @@ func (s *Store) ChangeEmail(ctx context.Context, who Caller, email string, also 
 // caller's end. deleteAfter, if not zero, is when the owner wants the account to be deleted: see
 // [Store.DeletionsDue].
 func (s *Store) Deactivate(ctx context.Context, who Caller, deleteAfter time.Time) error {
-	return s.reindex(ctx, who, indexed{
+	return s.reindex(ctx, who, indexChange{
 		next: func(a *Account) {
 			if a.DeactivatedAt.IsZero() {
 				a.DeactivatedAt = s.present()
 			}
 			a.DeleteAfter = deleteAfter
 		},
-		also: func(a *Account, step *repo.Step) error {
+		after: func(a *Account, step *repo.Step) error {
 			step.Events = append(step.Events, s.statusEvent(*a))
 			return s.Raise(ctx, a, step, Kept{AppPasswords: true, Session: who.Session})
 		},
@@ -76,9 +76,9 @@ func (s *Store) Deactivate(ctx context.Context, who Caller, deleteAfter time.Tim
 // Activate makes an account active, unless it is taken down. It announces the status, the identity
 // and the head of the repository to the network.
 func (s *Store) Activate(ctx context.Context, who Caller) error {
-	return s.reindex(ctx, who, indexed{
+	return s.reindex(ctx, who, indexChange{
 		next: func(a *Account) { a.DeactivatedAt, a.DeleteAfter = time.Time{}, time.Time{} },
-		also: func(a *Account, step *repo.Step) error {
+		after: func(a *Account, step *repo.Step) error {
 			step.Events = append(step.Events, s.statusEvent(*a), s.host.IdentityEvent(a.DID, a.Handle))
 			step.Sync = true
 			return nil
@@ -86,12 +86,12 @@ func (s *Store) Activate(ctx context.Context, who Caller) error {
 	})
 }
 
-// indexed is a change of what an account is found by.
-type indexed struct {
+// indexChange is a change of what an account is found by.
+type indexChange struct {
 	next  func(*Account) // makes the change
 	taken error          // if a key is another account's
 	// first and also are part of the step, before and after next. They may be nil.
-	first, also func(*Account, *repo.Step) error
+	before, after func(*Account, *repo.Step) error
 	// notify, if not nil, informs others before the step of the account as it will be, and, if the
 	// step is refused, of the account as it is.
 	notify func(context.Context, Account) error
@@ -107,7 +107,7 @@ var errMoved = fmt.Errorf("%w: the account's names have changed meanwhile", stor
 // reindex changes what an account is found by: claim the new keys, make the step, give up the old
 // ones. A change of none is only the step. Such operations take turns within a process; those of
 // others are noticed.
-func (s *Store) reindex(ctx context.Context, who Caller, x indexed) error {
+func (s *Store) reindex(ctx context.Context, who Caller, x indexChange) error {
 	done, err := s.host.Turn(ctx, who.DID)
 	if err != nil {
 		return err
@@ -121,7 +121,7 @@ func (s *Store) reindex(ctx context.Context, who Caller, x indexed) error {
 	}
 }
 
-func (s *Store) reindexOnce(ctx context.Context, who Caller, x indexed) error {
+func (s *Store) reindexOnce(ctx context.Context, who Caller, x indexChange) error {
 	old, err := s.Authenticate(ctx, who)
 	if err != nil {
 		return err
@@ -152,7 +152,7 @@ func (s *Store) reindexOnce(ctx context.Context, who Caller, x indexed) error {
 	if err == nil {
 		_, err = s.change(ctx, who, op, func(a *Account, step *repo.Step) error {
 			before := a.indexKeys()
-			for _, fn := range []func(*Account, *repo.Step) error{x.first, func(a *Account, _ *repo.Step) error { x.next(a); return nil }, x.also} {
+			for _, fn := range []func(*Account, *repo.Step) error{x.before, func(a *Account, _ *repo.Step) error { x.next(a); return nil }, x.after} {
 				if fn == nil {
 					continue
 				}

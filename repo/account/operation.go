@@ -89,7 +89,7 @@ func (s *Store) begin(ctx context.Context, did syntax.DID, claims []claim, n not
 		return nil, err
 	}
 	s.mu.Lock()
-	over := len(s.over) > 0
+	over := len(s.unfinished) > 0
 	s.mu.Unlock()
 	if over {
 		if err := s.finishAbandoned(ctx, did); err != nil {
@@ -196,9 +196,9 @@ func (op *operation) finish(ctx context.Context) error {
 	op.mu.Lock()
 	defer op.mu.Unlock()
 	if err == nil {
-		delete(op.over, op.key())
-	} else if len(op.over) < maxOver {
-		op.over[op.key()] = true
+		delete(op.unfinished, op.key())
+	} else if len(op.unfinished) < maxOver {
+		op.unfinished[op.key()] = true
 	}
 	return err
 }
@@ -339,7 +339,7 @@ func anyNote(notes map[string]note, is func(note) bool) bool {
 func (s *Store) abandoned(key string, n note) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.over[key] {
+	if s.unfinished[key] {
 		return true
 	}
 	age := s.now().Sub(n.At)

@@ -171,7 +171,7 @@ func TestDeletionOfAnAccountThatWasNotCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	kv.full.Store(false)
-	clear(s.over) // as another process
+	clear(s.unfinished) // as another process
 	if err := s.Delete(ctx, Trusted(other)); err != nil {
 		t.Fatal(err)
 	}

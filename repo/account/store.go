@@ -43,8 +43,8 @@ type Store struct {
 	// migrated: the store is known to have the present layout.
 	migrated atomic.Bool
 
-	mu   sync.Mutex
-	over map[string]bool // the notes of operations that are over, but could not be finished
+	mu         sync.Mutex
+	unfinished map[string]bool // the notes of operations that are over, but could not be finished
 }
 
 // How much is remembered, at some 800 bytes an account.
@@ -67,8 +67,8 @@ func New(cfg Config) *Store {
 	}
 	s := &Store{
 		host: cfg.Host, store: cfg.Host.Store(), keys: cfg.Keys, now: cfg.Now,
-		over:   make(map[string]bool),
-		parsed: memo.NewTexts[Account](maxParsed, maxParsedBytes),
+		unfinished: make(map[string]bool),
+		parsed:     memo.NewTexts[Account](maxParsed, maxParsedBytes),
 	}
 	if s.now == nil {
 		s.now = time.Now

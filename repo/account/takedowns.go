@@ -31,8 +31,8 @@ func (s *Store) TakeDown(ctx context.Context, did syntax.DID, t Takedown) error 
 		return errNoRef
 	}
 	var was bool
-	return s.reindex(ctx, Trusted(did), indexed{
-		first: func(a *Account, _ *repo.Step) error {
+	return s.reindex(ctx, Trusted(did), indexChange{
+		before: func(a *Account, _ *repo.Step) error {
 			was = a.TakedownRef != ""
 			return nil
 		},
@@ -42,7 +42,7 @@ func (s *Store) TakeDown(ctx context.Context, did syntax.DID, t Takedown) error 
 				a.TakedownRef = t.Ref
 			}
 		},
-		also: func(a *Account, step *repo.Step) error {
+		after: func(a *Account, step *repo.Step) error {
 			if t.Applied && !was {
 				if err := s.Raise(ctx, a, step, Kept{AppPasswords: true, Traces: true}); err != nil {
 					return err
@@ -87,9 +87,9 @@ func (s *Store) SetBlobTakedown(ctx context.Context, did syntax.DID, blob cid.Ci
 }
 
 func (s *Store) setTakedown(ctx context.Context, did syntax.DID, key string, t Takedown) error {
-	return s.reindex(ctx, Trusted(did), indexed{
+	return s.reindex(ctx, Trusted(did), indexChange{
 		next: func(a *Account) { a.Moderated = a.Moderated || t.Applied },
-		also: func(_ *Account, step *repo.Step) error {
+		after: func(_ *Account, step *repo.Step) error {
 			if t.Applied {
 				step.Set(key, []byte(t.Ref), time.Time{})
 			} else {

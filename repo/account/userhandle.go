@@ -19,7 +19,7 @@ func (s *Store) UserHandle(ctx context.Context, who Caller) (a Account, err erro
 			return a, err
 		}
 		handle := rand.Text()
-		err := s.reindex(ctx, who, indexed{
+		err := s.reindex(ctx, who, indexChange{
 			taken: storage.ErrConflict,
 			next: func(a *Account) {
 				if a.UserHandle == "" {

@@ -82,8 +82,8 @@ const attempts = 8
 // pause is the time after some attempts, of which the first has the number 0.
 func pause(n int) time.Duration { return time.Second << n }
 
-// passing reports whether trying again may help.
-func passing(err error) bool {
+// transient reports whether trying again may help.
+func transient(err error) bool {
 	var final interface{ Unavailable() bool }
 	switch {
 	case errors.Is(err, bucket.ErrNoObject), errors.Is(err, ErrBadBackup), errors.Is(err, storage.ErrCorrupt), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
@@ -99,7 +99,7 @@ func passing(err error) bool {
 func try(ctx context.Context, fn func() error) error {
 	for n := 0; ; n++ {
 		err := fn()
-		if err == nil || ctx.Err() != nil || n == attempts-1 || !passing(err) {
+		if err == nil || ctx.Err() != nil || n == attempts-1 || !transient(err) {
 			return err
 		}
 		if sleep.For(ctx, pause(n)) != nil {
@@ -210,7 +210,7 @@ func (o *objectReader) Read(p []byte) (int, error) {
 			return 0, fmt.Errorf("%w: %s: %v", ErrGone, o.name, err)
 		}
 		o.wasShort = errors.Is(err, errShort)
-		if o.failed++; o.failed == attempts || !o.wasShort && !passing(err) {
+		if o.failed++; o.failed == attempts || !o.wasShort && !transient(err) {
 			return 0, err
 		}
 		if err := sleep.For(o.ctx, pause(o.failed-1)); err != nil {
@@ -322,8 +322,8 @@ const maxManifestText = 4 << 10
 // isFolder is what folders of blobs are called.
 var isFolder = regexp.MustCompile(`^blobs-[0-9a-z]{1,64}/$`)
 
-// decodeRemote reads a manifest from a store: no value in it can make what uses it fail, or take more
-// memory than a manifest that was made here. What it says of lost blobs is left out.
+// decodeRemote reads a manifest from a store: no value in it can make what uses it fail, or take
+// more memory than a manifest that was made here. What it says of lost blobs is left out.
 func decodeRemote(text []byte) (*Manifest, error) {
 	m, err := decodeManifest(text)
 	if err != nil {

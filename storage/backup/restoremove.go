@@ -90,7 +90,7 @@ func moveBlobs(ctx context.Context, from, to string) error {
 		return errors.Join(err, durablefile.SyncFile(out), out.Close())
 	})
 	if err != nil {
-		return errors.Join(err, unmove(from, to, made))
+		return errors.Join(err, moveBack(from, to, made))
 	}
 	for dir := range touched {
 		if err := durablefile.SyncDir(dir); err != nil {
@@ -100,9 +100,9 @@ func moveBlobs(ctx context.Context, from, to string) error {
 	return os.RemoveAll(from)
 }
 
-// unmove removes the first files that moveBlobs has made, and the folders that are empty then: there
+// moveBack removes the first files that moveBlobs has made, and the folders that are empty then: there
 // may be others by now.
-func unmove(from, to string, made int) error {
+func moveBack(from, to string, made int) error {
 	var dirs []string
 	err := filepath.WalkDir(from, func(file string, e fs.DirEntry, err error) error {
 		if err != nil {

@@ -28,13 +28,13 @@ type watched struct {
 func (w *watched) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	d := &watchdog{patience: w.patience, cancel: cancel}
-	d.timer = time.AfterFunc(w.patience, d.bark)
+	d.timer = time.AfterFunc(w.patience, d.expire)
 	req = req.WithContext(ctx)
 	if req.Body != nil && req.Body != http.NoBody {
 		req.Body = &sending{req.Body, d}
 	}
 	resp, err := w.next.RoundTrip(req)
-	d.rest()
+	d.pause()
 	if err != nil {
 		if context.Cause(ctx) == errStalled {
 			err = errStalled
@@ -46,38 +46,40 @@ func (w *watched) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// watchdog cancels a request that makes no progress while it is awake.
+// watchdog cancels a request that makes no progress while it is not paused.
 type watchdog struct {
 	patience time.Duration
 	cancel   context.CancelCauseFunc
-	mu       sync.Mutex
-	timer    *time.Timer
-	asleep   bool
+
+	// mu guards these.
+	mu     sync.Mutex
+	timer  *time.Timer
+	paused bool
 }
 
-func (d *watchdog) bark() { d.cancel(errStalled) }
+func (d *watchdog) expire() { d.cancel(errStalled) }
 
 // progress begins the time anew.
 func (d *watchdog) progress() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.asleep {
+	if !d.paused {
 		d.timer.Reset(d.patience)
 	}
 }
 
-// rest stops the time; wake starts it.
-func (d *watchdog) rest() {
+// pause stops the time; resume starts it.
+func (d *watchdog) pause() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.asleep = true
+	d.paused = true
 	d.timer.Stop()
 }
 
-func (d *watchdog) wake() {
+func (d *watchdog) resume() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.asleep = false
+	d.paused = false
 	d.timer.Reset(d.patience)
 }
 
@@ -102,9 +104,9 @@ type receiving struct {
 }
 
 func (r *receiving) Read(b []byte) (int, error) {
-	r.d.wake()
+	r.d.resume()
 	n, err := r.ReadCloser.Read(b)
-	r.d.rest()
+	r.d.pause()
 	if err != nil && err != io.EOF && context.Cause(r.ctx) == errStalled {
 		err = errStalled
 	}
@@ -112,7 +114,7 @@ func (r *receiving) Read(b []byte) (int, error) {
 }
 
 func (r *receiving) Close() error {
-	r.d.rest()
+	r.d.pause()
 	r.d.cancel(nil)
 	return r.ReadCloser.Close()
 }

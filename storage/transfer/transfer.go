@@ -144,17 +144,20 @@ type Mover struct {
 	began time.Time
 	rate  limiter
 
+	// mu guards these.
 	mu       sync.Mutex
 	progress Progress
-	shown    time.Time
+	shown    time.Time // when the progress was reported last
 	damaged  []Damage
 	// verifying is set from the beginning of the verification; unverified are the accounts that
 	// have changed since they were verified.
 	verifying  bool
 	unverified map[syntax.DID]bool
-	shut       bool
-	logged     int64 // the log was verified up to this number
-	pause      time.Duration
+
+	// Only the goroutine of the Mover changes these, and not while accounts or blobs are copied.
+	shut   bool          // the source is shut
+	logged int64         // the log was verified up to this number
+	pause  time.Duration // how long the source was shut
 }
 
 // New returns a Mover. It changes nothing yet.

@@ -333,16 +333,18 @@ func (m *Mover) verifyGone(ctx context.Context, did syntax.DID) (string, error) 
 	return why, err
 }
 
-// wrong ends a comparison.
-type wrong string
+// difference ends a comparison.
+type difference string
 
-func (w wrong) Error() string { return string(w) }
+func (w difference) Error() string { return string(w) }
 
-func differs(format string, args ...any) error { return wrong(fmt.Sprintf(format, args...)) }
+func differenceError(format string, args ...any) error {
+	return difference(fmt.Sprintf(format, args...))
+}
 
 func (m *Mover) verifyRepo(ctx context.Context, did syntax.DID, r, t storage.Reader) (string, error) {
 	err := m.compareRepo(ctx, did, r, t)
-	var w wrong
+	var w difference
 	if errors.As(err, &w) {
 		return string(w), nil
 	}
@@ -352,7 +354,7 @@ func (m *Mover) verifyRepo(ctx context.Context, did syntax.DID, r, t storage.Rea
 func (m *Mover) compareRepo(ctx context.Context, did syntax.DID, r, t storage.Reader) error {
 	head := r.Head()
 	if t.Head() != head {
-		return differs("its head is %s, that of the source %s", t.Head().Rev, head.Rev)
+		return differenceError("its head is %s, that of the source %s", t.Head().Rev, head.Rev)
 	}
 	if head != (storage.Head{}) {
 		if err := verifyCommit(ctx, did, t); err != nil {
@@ -364,7 +366,7 @@ func (m *Mover) compareRepo(ctx context.Context, did syntax.DID, r, t storage.Re
 	}
 	err := pairs(r.BlobRefs(ctx, cid.Undef, ""), t.BlobRefs(ctx, cid.Undef, ""), func(a, b storage.BlobRef) error {
 		if a != b {
-			return differs("a reference of %s to blob %s is not what it is at the source", a.Path, a.Blob)
+			return differenceError("a reference of %s to blob %s is not what it is at the source", a.Path, a.Blob)
 		}
 		return nil
 	})
@@ -381,7 +383,7 @@ func (m *Mover) compareRepo(ctx context.Context, did syntax.DID, r, t storage.Re
 		return true
 	})
 	if err == nil && bad != "" {
-		err = differs("its key %q is not what it is at the source", bad)
+		err = differenceError("its key %q is not what it is at the source", bad)
 	}
 	return err
 }
@@ -394,12 +396,12 @@ func verifyCommit(ctx context.Context, did syntax.DID, t storage.Reader) error {
 		return err
 	}
 	if !dag.Matches(head.Commit, block) {
-		return differs("its commit is not what the head says")
+		return differenceError("its commit is not what the head says")
 	}
 	if obj, err := commit.Parse(block); err != nil {
-		return differs("its commit: %v", err)
+		return differenceError("its commit: %v", err)
 	} else if obj.DID != did || obj.Data != head.Data || obj.Rev != head.Rev {
-		return differs("its commit is that of %s, %s, tree %s", obj.DID, obj.Rev, obj.Data)
+		return differenceError("its commit is that of %s, %s, tree %s", obj.DID, obj.Rev, obj.Data)
 	}
 	return nil
 }
@@ -417,13 +419,13 @@ func verifyRecords(ctx context.Context, r, t storage.Reader) error {
 			switch s := source.value; {
 			case err != nil:
 			case !source.ok || s.Path > rec.Path:
-				err = differs("the source has no record %s", rec.Path)
+				err = differenceError("the source has no record %s", rec.Path)
 			case s.Path < rec.Path:
-				err = differs("record %s is not there", s.Path)
+				err = differenceError("record %s is not there", s.Path)
 			case s.CID != rec.CID || s.Rev != rec.Rev:
-				err = differs("record %s is %s of %s, at the source %s of %s", rec.Path, rec.CID, rec.Rev, s.CID, s.Rev)
+				err = differenceError("record %s is %s of %s, at the source %s of %s", rec.Path, rec.CID, rec.Rev, s.CID, s.Rev)
 			case !dag.Matches(rec.CID, rec.Data):
-				err = differs("the data of record %s does not match its CID", rec.Path)
+				err = differenceError("the data of record %s does not match its CID", rec.Path)
 			default:
 				err = source.advance()
 			}
@@ -436,9 +438,9 @@ func verifyRecords(ctx context.Context, r, t storage.Reader) error {
 	case err != nil:
 		return err
 	case source.ok:
-		return differs("record %s is not there", source.value.Path)
+		return differenceError("record %s is not there", source.value.Path)
 	case root != r.Head().Data && r.Head() != (storage.Head{}):
-		return differs("its records make tree %s, the commit has %s", root, r.Head().Data)
+		return differenceError("its records make tree %s, the commit has %s", root, r.Head().Data)
 	}
 	return nil
 }
@@ -452,7 +454,7 @@ func pairs[T any](a, b iter.Seq2[T, error], fn func(a, b T) error) error {
 	defer other.close()
 	for v, err := range a {
 		if err == nil && !other.ok {
-			err = differs("something of %v is not there", v)
+			err = differenceError("something of %v is not there", v)
 		}
 		if err == nil {
 			err = fn(v, other.value)
@@ -465,7 +467,7 @@ func pairs[T any](a, b iter.Seq2[T, error], fn func(a, b T) error) error {
 		}
 	}
 	if other.ok {
-		return differs("there is something that the source does not have: %v", other.value)
+		return differenceError("there is something that the source does not have: %v", other.value)
 	}
 	return nil
 }
@@ -473,7 +475,7 @@ func pairs[T any](a, b iter.Seq2[T, error], fn func(a, b T) error) error {
 // verifyBlobs compares the blobs of an account, and reads them back.
 func (m *Mover) verifyBlobs(ctx context.Context, did syntax.DID) (string, error) {
 	err := m.compareBlobs(ctx, did)
-	var w wrong
+	var w difference
 	if errors.As(err, &w) {
 		return string(w), nil
 	}
@@ -496,7 +498,7 @@ func (m *Mover) compareBlobs(ctx context.Context, did syntax.DID) error {
 	from, to := m.cfg.From.Blobs, m.cfg.To.Blobs
 	err := pairs(readable(from.List(ctx, did, cid.Undef)), to.List(ctx, did, cid.Undef), func(a, b storage.BlobInfo) error {
 		if a.CID != b.CID || a.Size != b.Size || a.MIME != b.MIME {
-			return differs("blob %s of %d bytes, %q, is not what it is at the source", a.CID, b.Size, b.MIME)
+			return differenceError("blob %s of %d bytes, %q, is not what it is at the source", a.CID, b.Size, b.MIME)
 		}
 		return m.readBack(ctx, did, a)
 	})
@@ -509,12 +511,12 @@ func (m *Mover) compareBlobs(ctx context.Context, did syntax.DID) error {
 		}
 		b, _, err := to.Stat(ctx, did, a.CID)
 		if errors.Is(err, storage.ErrNotFound) {
-			return differs("the staged blob %s is not there", a.CID)
+			return differenceError("the staged blob %s is not there", a.CID)
 		} else if err != nil {
 			return err
 		}
 		if a.Size != b.Size || a.MIME != b.MIME {
-			return differs("the staged blob %s is not what it is at the source", a.CID)
+			return differenceError("the staged blob %s is not what it is at the source", a.CID)
 		}
 		if err := m.readBack(ctx, did, a); err != nil {
 			return err
@@ -531,19 +533,19 @@ func (m *Mover) readBack(ctx context.Context, did syntax.DID, info storage.BlobI
 	}
 	r, _, err := m.cfg.To.Blobs.Open(ctx, did, info.CID)
 	if errors.Is(err, storage.ErrNotFound) {
-		return differs("blob %s is not there", info.CID)
+		return differenceError("blob %s is not there", info.CID)
 	} else if err != nil {
 		return err
 	}
 	defer r.Close()
 	h := sha256.New()
 	if _, err := io.Copy(h, &limited{ctx: ctx, r: r, l: new(limiter)}); errors.Is(err, storage.ErrCorrupt) {
-		return differs("blob %s: %v", info.CID, err)
+		return differenceError("blob %s: %v", info.CID, err)
 	} else if err != nil {
 		return err
 	}
 	if got := dag.Digest(h.Sum(nil)); got != digest {
-		return differs("blob %s has other bytes", info.CID)
+		return differenceError("blob %s has other bytes", info.CID)
 	}
 	return nil
 }
