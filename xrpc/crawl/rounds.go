@@ -66,7 +66,7 @@ func (n *Notifier) Rounds(state []byte) *Rounds {
 		to := n.newRelay(address, r.newest)
 		if k, known := s.Relays[to.client.Host]; known {
 			p := &to.plan
-			p.reason, p.due, p.untold, p.last, p.notBefore, p.failed = k.Reason, k.Due, k.Untold, k.Last, k.NotBefore, min(max(k.Failed, 0), maxTries)
+			p.reason, p.due, p.unreported, p.last, p.notBefore, p.failed = k.Reason, k.Due, k.Untold, k.Last, k.NotBefore, min(max(k.Failed, 0), maxTries)
 			p.gap, to.seen = min(max(k.Gap, p.soon), p.interval), k.Seen
 		} else {
 			to.plan.planRequest(Start, now)
@@ -88,7 +88,7 @@ func (r *Rounds) State() []byte {
 	for _, to := range r.relays {
 		to.mu.Lock()
 		p := to.plan
-		s.Relays[to.client.Host] = scheduleJSON{p.reason, p.due, p.untold, p.last, p.gap, p.notBefore, p.failed, to.seen}
+		s.Relays[to.client.Host] = scheduleJSON{p.reason, p.due, p.unreported, p.last, p.gap, p.notBefore, p.failed, to.seen}
 		to.mu.Unlock()
 	}
 	text, err := json.Marshal(s)

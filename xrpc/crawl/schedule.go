@@ -21,13 +21,13 @@ type schedule struct {
 	soon     time.Duration // between requests while nobody is subscribed, at first
 	gap      time.Duration // the same, at present
 
-	reason    Reason    // of the next request; empty: none is planned
-	due       time.Time // when it is made
-	untold    bool      // there is an event that the relay was not told of
-	last      time.Time // of the last request
-	telling   bool      // the request under way tells of an event
-	notBefore time.Time // what failures impose
-	failed    int       // requests in a row
+	reason     Reason    // of the next request; empty: none is planned
+	due        time.Time // when it is made
+	unreported bool      // there is an event that the relay was not told of
+	last       time.Time // of the last request
+	reporting  bool      // the request under way tells of an event
+	notBefore  time.Time // what failures impose
+	failed     int       // requests in a row
 }
 
 // planRequest plans a request not before a time, unless one is planned that comes sooner.
@@ -46,7 +46,7 @@ func (s *schedule) planRequest(reason Reason, at time.Time) {
 
 // written plans a request because of a new event.
 func (s *schedule) written(now time.Time, watched bool) {
-	s.untold = true
+	s.unreported = true
 	if watched {
 		s.gap = s.soon
 		s.planRequest(Written, now)
@@ -60,7 +60,7 @@ func (s *schedule) take(now time.Time, watched bool) (Reason, bool) {
 	if s.reason == Unwatched && watched && !now.Before(s.due) {
 		// Somebody has come. That leaves the events, of which this relay may not know.
 		s.reason, s.gap = "", s.soon
-		if s.untold {
+		if s.unreported {
 			s.planRequest(Written, now)
 		}
 	}
@@ -73,7 +73,7 @@ func (s *schedule) take(now time.Time, watched bool) (Reason, bool) {
 	}
 	reason := s.reason
 	s.reason, s.last = "", now
-	s.telling, s.untold = s.untold, false
+	s.reporting, s.unreported = s.unreported, false
 	if reason == Unwatched {
 		s.gap = min(2*s.gap, s.interval)
 	}
@@ -83,7 +83,7 @@ func (s *schedule) take(now time.Time, watched bool) (Reason, bool) {
 // order takes a request that nobody has planned. One that was planned is made by it.
 func (s *schedule) order(now time.Time) {
 	s.reason, s.last = "", now
-	s.telling, s.untold = s.telling || s.untold, false // one may be under way
+	s.reporting, s.unreported = s.reporting || s.unreported, false // one may be under way
 }
 
 // done notes how a request went. It returns when it is tried again; zero: it is not.
@@ -92,7 +92,7 @@ func (s *schedule) done(reason Reason, now time.Time, err error) (retry time.Tim
 		s.failed, s.notBefore = 0, time.Time{}
 		return retry
 	}
-	s.untold = s.untold || s.telling
+	s.unreported = s.unreported || s.reporting
 	if banned(err) {
 		s.failed, s.notBefore = 0, now.Add(maxWait)
 		return retry

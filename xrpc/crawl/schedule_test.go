@@ -65,7 +65,7 @@ func TestRandomSchedules(t *testing.T) {
 		if !wrote.IsZero() && s.reason != "" {
 			t.Fatalf("seed %d: an event was not told of, though a request is planned at %v", seed, s.due)
 		}
-		if !wrote.IsZero() && !s.untold {
+		if !wrote.IsZero() && !s.unreported {
 			t.Fatalf("seed %d: an event was forgotten", seed)
 		}
 	}

@@ -13,7 +13,9 @@ import (
 //   - what is read is remembered only if nothing was changed or forgotten since the read began;
 //   - a change is remembered only if what it was made from is.
 type accounts struct {
-	max     int
+	max int
+
+	// mu guards these. No other lock is taken while it is held.
 	mu      sync.Mutex
 	m       map[syntax.DID]Account
 	reading map[syntax.DID]*bool // reads that nothing has come in between of

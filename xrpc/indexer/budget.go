@@ -7,10 +7,12 @@ import (
 
 // budget bounds the bytes of events that are under way.
 type budget struct {
+	most int // does not change
+
+	// mu guards these. No other lock is taken while it is held.
 	mu   sync.Mutex
 	left int
-	most int
-	free chan struct{} // closed when bytes are given back
+	free chan struct{} // closed and replaced when bytes are given back
 }
 
 func newBudget(most int) *budget { return &budget{left: most, most: most, free: make(chan struct{})} }

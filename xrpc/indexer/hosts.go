@@ -13,14 +13,15 @@ type hosts struct {
 	perHost int
 	now     func() time.Time
 
+	// mu guards these, and the fields of each host. No other lock is taken while it is held.
 	mu   sync.Mutex
 	list map[string]*host
 }
 
 type host struct {
-	running int
-	fails   int
-	until   time.Time // not before
+	running int       // requests under way
+	fails   int       // in a row
+	until   time.Time // it is not asked before
 }
 
 // maxHostPause bounds how long a host is left alone.

@@ -62,7 +62,7 @@ func (g *Gate) Enter(ctx context.Context, c Client) (leave func(), err error) {
 	if len(s.queue) == 0 && g.fits(s, c) {
 		g.take(s)
 		g.mu.Unlock()
-		return g.leaver(s), nil
+		return g.releaser(s), nil
 	}
 	w, err := g.enqueue(s, c)
 	g.drop(s)
@@ -87,13 +87,13 @@ func (g *Gate) Enter(ctx context.Context, c Client) (leave func(), err error) {
 	select {
 	case <-w.done: // perhaps at the same moment
 		if w.err == nil && ctx.Err() != nil {
-			g.free(s)
+			g.release(s)
 			return nil, ctx.Err()
 		}
 		if w.err != nil {
 			return nil, w.err
 		}
-		return g.leaver(s), nil
+		return g.releaser(s), nil
 	default:
 	}
 	if err == nil {
@@ -160,8 +160,8 @@ func (g *Gate) take(s *share) {
 	g.held++
 }
 
-// free gives a place back and lets others in.
-func (g *Gate) free(s *share) {
+// release gives a place back and lets others in.
+func (g *Gate) release(s *share) {
 	s.held--
 	g.held--
 	for g.letIn() {
@@ -169,14 +169,14 @@ func (g *Gate) free(s *share) {
 	g.drop(s)
 }
 
-// leaver is the function that gives a place back.
-func (g *Gate) leaver(s *share) func() {
+// releaser is the function that gives a place back.
+func (g *Gate) releaser(s *share) func() {
 	var once sync.Once
 	return func() {
 		once.Do(func() {
 			g.mu.Lock()
 			defer g.mu.Unlock()
-			g.free(s)
+			g.release(s)
 		})
 	}
 }

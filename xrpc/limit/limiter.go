@@ -42,9 +42,9 @@ type Limiter struct {
 	// Refused, if not nil, is called for each refused request, for metrics.
 	Refused func(r *http.Request, err *Error)
 
-	once    sync.Once
-	classes *Methods
-	free    Class // of requests without a class: deadlines apply to them too
+	once         sync.Once
+	classes      *Methods
+	unclassified Class // of requests without a class: deadlines apply to them too
 }
 
 // Handler serves requests within the bounds of their classes. RemoteAddr must be the client's, so a
@@ -75,7 +75,7 @@ func (l *Limiter) class(r *http.Request) *Class {
 func (l *Limiter) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	class := l.class(r)
 	if class == nil {
-		class = &l.free
+		class = &l.unclassified
 	}
 	held := &lease{class: class, client: l.Client(r)}
 	defer held.end()

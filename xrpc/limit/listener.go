@@ -74,7 +74,7 @@ func (l *Listener) enter(c net.Conn) (leave func(), ok bool) {
 		return nil, false
 	}
 	g.take(s)
-	return g.leaver(s), true
+	return g.releaser(s), true
 }
 
 // conn is a connection that is counted until it is closed.

@@ -128,7 +128,7 @@ func (p *Pages) showAccount(c *call) error {
 	}
 	v.More = next(pathAccount, url.Values{"did": {x.text}}, cursor)
 	for _, name := range actsFor(st) {
-		if a := acts[name]; a.there == nil || a.there(&p.cfg) {
+		if a := acts[name]; a.available == nil || a.available(&p.cfg) {
 			v.Acts = append(v.Acts, actLink(name, x.text))
 		}
 	}

@@ -27,7 +27,7 @@ type act struct {
 	danger bool
 	do     func(p *Pages, c *call, x subject, value string) error
 	// there, if not nil, reports whether the pages can do it.
-	there func(cfg *Config) bool
+	available func(cfg *Config) bool
 }
 
 // setStatus takes something down or back up, or deactivates or activates an account.
@@ -68,7 +68,7 @@ var acts = map[string]*act{
 	"deactivate":    {kind: anAccount, danger: true, do: setStatus(deactivate(true))},
 	"activate":      {kind: anAccount, do: setStatus(deactivate(false))},
 	"delete":        {kind: anAccount, field: "confirm", danger: true, do: ofAccount(Admin.DeleteAccount)},
-	"reset-mail":    {kind: anAccount, do: ofAccount(Admin.SendPasswordReset), there: mails},
+	"reset-mail":    {kind: anAccount, do: ofAccount(Admin.SendPasswordReset), available: mails},
 	"reset-factors": {kind: anAccount, danger: true, do: ofAccount(Admin.ResetFactors)},
 	"end-sessions":  {kind: anAccount, danger: true, do: ofAccount(Admin.EndSessions)},
 	"invites-off": {kind: anAccount, do: ofAccount(func(a Admin, ctx context.Context, did syntax.DID) error {
@@ -88,10 +88,10 @@ var acts = map[string]*act{
 	"disable-code": {kind: aCode, danger: true, do: func(_ *Pages, c *call, x subject, _ string) error {
 		return c.admin.DisableInvites(c.Context(), api.AdminDisableInviteCodesInput{Codes: []string{x.text}})
 	}},
-	"end-subscriber": {kind: aSubscriber, danger: true, there: func(cfg *Config) bool { return cfg.Subscribers != nil }, do: endSubscriber},
-	"ask-relay":      {kind: aRelay, there: func(cfg *Config) bool { return cfg.Relays != nil }, do: askRelay},
-	"look-relay":     {kind: aRelay, there: func(cfg *Config) bool { return cfg.Relays != nil }, do: lookRelay},
-	"test-mail": {field: "email", there: func(cfg *Config) bool { return cfg.Mail != nil && cfg.Mail().On }, do: func(_ *Pages, c *call, _ subject, value string) error {
+	"end-subscriber": {kind: aSubscriber, danger: true, available: func(cfg *Config) bool { return cfg.Subscribers != nil }, do: endSubscriber},
+	"ask-relay":      {kind: aRelay, available: func(cfg *Config) bool { return cfg.Relays != nil }, do: askRelay},
+	"look-relay":     {kind: aRelay, available: func(cfg *Config) bool { return cfg.Relays != nil }, do: lookRelay},
+	"test-mail": {field: "email", available: func(cfg *Config) bool { return cfg.Mail != nil && cfg.Mail().On }, do: func(_ *Pages, c *call, _ subject, value string) error {
 		return c.admin.SendTestMail(c.Context(), value)
 	}},
 }
@@ -140,7 +140,7 @@ type actView struct {
 func (p *Pages) findAct(c *call, of string) (name string, a *act, x subject, err error) {
 	name = c.R.PathValue("act")
 	a = acts[name]
-	if a == nil || a.there != nil && !a.there(&p.cfg) {
+	if a == nil || a.available != nil && !a.available(&p.cfg) {
 		return "", nil, x, site.ErrNotOffered
 	}
 	x, err = parseSubject(a.kind, of)
@@ -212,7 +212,7 @@ func (p *Pages) act(c *call) error {
 	if err := a.do(p, c, x, v.Value); err != nil {
 		return p.refused(c, v, field, err)
 	}
-	return c.Redirect(landing(name, x))
+	return c.Redirect(pageAfter(name, x))
 }
 
 // maxValue is the length in bytes of the longest value.
@@ -260,8 +260,8 @@ func back(name string, x subject) string {
 	return pathMail
 }
 
-// landing is the page that is shown when it is done.
-func landing(name string, x subject) string {
+// pageAfter is the page that is shown when it is done.
+func pageAfter(name string, x subject) string {
 	to := back(name, x)
 	if name == "delete" {
 		to = pathAccounts

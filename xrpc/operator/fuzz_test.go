@@ -32,7 +32,7 @@ func FuzzParseSubject(f *testing.F) {
 		if err != nil || again != x {
 			t.Errorf("%q: %+v, %v", text, again, err)
 		}
-		if to := landing("takedown", x); !strings.HasPrefix(to, Root+"/") || strings.ContainsAny(to, "\r\n ") {
+		if to := pageAfter("takedown", x); !strings.HasPrefix(to, Root+"/") || strings.ContainsAny(to, "\r\n ") {
 			t.Errorf("leads to %q", to)
 		}
 	})

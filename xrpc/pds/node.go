@@ -111,18 +111,19 @@ type nodeRow struct {
 
 // node is this server as one of several.
 type node struct {
-	instance string
-	draining atomic.Bool
-	keys     string
-	drain    context.Context // ends with Drain
-	end      context.CancelFunc
-	led      sync.WaitGroup // jobs of leases
-	beat     chan struct{}  // has room for one: full when the row is to be written at once
+	instance  string
+	draining  atomic.Bool
+	keys      string
+	drain     context.Context // ends with Drain
+	end       context.CancelFunc
+	leaseJobs sync.WaitGroup // jobs of leases
+	beat      chan struct{}  // has room for one: full when the row is to be written at once
 
-	mu     sync.Mutex
-	leads  map[string]bool
-	others int    // subscribers of the others, as of the last look
-	odd    string // a node that has other keys
+	// mu guards these.
+	mu         sync.Mutex
+	leads      map[string]bool
+	others     int    // subscribers of the others, as of the last look
+	mismatched string // a node that has other keys
 }
 
 func (s *Server) openNode() error {
@@ -167,7 +168,7 @@ func (s *Server) Drain(ctx context.Context) {
 	s.node.beatNow()
 	done := make(chan struct{})
 	go func() {
-		s.node.led.Wait()
+		s.node.leaseJobs.Wait()
 		close(done)
 	}()
 	select {
@@ -293,11 +294,11 @@ func (s *Server) countOthers(ctx context.Context) error {
 			}
 		}
 	}
-	if odd != "" && odd != s.node.odd {
+	if odd != "" && odd != s.node.mismatched {
 		s.log.Error("another node has other secrets, or another host name: sessions of one are none on the other, and accounts of one cannot sign on the other", "other", odd)
 	}
 	s.node.mu.Lock()
-	s.node.odd = odd
+	s.node.mismatched = odd
 	before := s.node.others
 	s.node.others = n
 	s.node.mu.Unlock()

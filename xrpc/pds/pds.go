@@ -75,18 +75,18 @@ type Server struct {
 	// Errors are the most recent warnings and errors that were logged.
 	Errors *recent.Errors
 
-	notices credential.Notices // of the Service
-	cfg     Config
-	log     *slog.Logger
-	clock   clock
-	crawler *crawl.Notifier // nil: no relays are asked
-	prober  *prober
-	relays  relays
-	handler http.Handler
-	sweep   int // how many accounts maintenance looks through at a time
-	started time.Time
-	node    node
-	rest    rest
+	notices  credential.Notices // of the Service
+	cfg      Config
+	log      *slog.Logger
+	clock    clock
+	crawler  *crawl.Notifier // nil: no relays are asked
+	prober   *prober
+	relays   relays
+	handler  http.Handler
+	sweep    int // how many accounts maintenance looks through at a time
+	started  time.Time
+	node     node
+	onDemand onDemand
 }
 
 // New returns the server of a configuration. It completes the changes of accounts that a crash
@@ -358,7 +358,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if r, ok := s.cfg.Rates.(interface{ Run(context.Context) }); ok {
 		all.Go(func() { r.Run(ctx) })
 	}
-	s.node.led.Go(func() {
+	s.node.leaseJobs.Go(func() {
 		s.lead(ctx, leaseMaintenance, func(ctx context.Context, t term) {
 			var both sync.WaitGroup
 			both.Go(func() { s.maintain(ctx, t) })
@@ -367,7 +367,7 @@ func (s *Server) Run(ctx context.Context) error {
 		})
 	})
 	if s.crawler != nil {
-		s.node.led.Go(func() { s.lead(ctx, leaseCrawl, s.crawl) })
+		s.node.leaseJobs.Go(func() { s.lead(ctx, leaseCrawl, s.crawl) })
 	}
 	all.Go(func() { s.relays.run(ctx) })
 	if s.Mail != nil {
@@ -375,7 +375,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	err := s.Outbox.Close()
-	s.node.led.Wait()
+	s.node.leaseJobs.Wait()
 	all.Wait()
 	return err
 }
@@ -407,7 +407,7 @@ func (s *Server) observe(r *xrpc.Request, status int, took time.Duration) {
 		s.prober.reportFailure()
 	}
 	if r.NSID == "com.atproto.repo.uploadBlob" && status == http.StatusOK {
-		s.rest.uploaded.Store(true)
+		s.onDemand.uploaded.Store(true)
 	}
 	s.logRequest(r, status, took)
 	if s.cfg.Hooks.Request != nil {

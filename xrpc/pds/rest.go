@@ -23,13 +23,14 @@ const (
 	restKey = "maintenance/rest"
 )
 
-// rest is what a server that rests between requests does in the place of Run.
-type rest struct {
+// onDemand is what a server that rests between requests does in the place of Run.
+type onDemand struct {
 	round    sync.Mutex  // held by the call of Maintain that is under way
 	uploaded atomic.Bool // since the store was tidied
 
+	// mu guards these.
 	mu     sync.Mutex
-	read   bool
+	read   bool // state was read from the store
 	state  restState
 	kept   []byte        // state as it is stored
 	rounds *crawl.Rounds // nil: no relays are asked
@@ -47,7 +48,7 @@ type restState struct {
 
 // openRest reads what is remembered, once. The caller holds rest.mu.
 func (s *Server) openRest(ctx context.Context) error {
-	r := &s.rest
+	r := &s.onDemand
 	if r.read {
 		return nil
 	}
@@ -74,7 +75,7 @@ func (s *Server) openRest(ctx context.Context) error {
 
 // keepRest stores what is to be remembered. The caller holds rest.mu.
 func (s *Server) keepRest(ctx context.Context) error {
-	r := &s.rest
+	r := &s.onDemand
 	if r.rounds != nil {
 		r.state.Crawl = r.rounds.State()
 	}
@@ -98,7 +99,7 @@ func (s *Server) Due(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	r := &s.rest
+	r := &s.onDemand
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := s.openRest(ctx); err != nil {
@@ -135,7 +136,7 @@ func (s *Server) Due(ctx context.Context) (time.Time, error) {
 // error, call it again, but not within a minute. Do not combine it with Run.
 func (s *Server) Maintain(ctx context.Context) error {
 	s.made()
-	r := &s.rest
+	r := &s.onDemand
 	r.round.Lock()
 	defer r.round.Unlock()
 	if err := s.Accounts.Repair(ctx); err != nil {
@@ -168,11 +169,11 @@ func (s *Server) Maintain(ctx context.Context) error {
 
 // tidyAtRest tidies the store, and decides whether it has to be done again.
 func (s *Server) tidyAtRest(ctx context.Context, now time.Time, before restState) (restState, error) {
-	uploaded := s.rest.uploaded.Swap(false)
+	uploaded := s.onDemand.uploaded.Swap(false)
 	p := &pass{}
 	for more := true; more; {
 		if err := s.tidy(ctx, now, p, term{kv: s.cfg.Store.KV}); err != nil {
-			s.rest.uploaded.Store(uploaded)
+			s.onDemand.uploaded.Store(uploaded)
 			return before, err
 		}
 		after, err := s.sweepPosition(ctx)
@@ -195,7 +196,7 @@ func (s *Server) tidyAtRest(ctx context.Context, now time.Time, before restState
 // Server.Outbox serves it. It is for servers that use [Server.Maintain].
 func (s *Server) Left(ctx context.Context) error {
 	s.made()
-	r := &s.rest
+	r := &s.onDemand
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := s.openRest(ctx); err != nil || r.rounds == nil {

@@ -278,12 +278,14 @@ func changed(err error) bool {
 // accountCache keeps the accounts that were used last: two generations, of which the older one is
 // forgotten as a whole.
 type accountCache struct {
-	max   int
+	max int
+
+	// mu guards these.
 	mu    sync.Mutex
 	young map[syntax.DID]*account
 	old   map[syntax.DID]*account
-	costs int
-	drops int64
+	costs int   // of the young ones
+	drops int64 // raised whenever what somebody reads now may be outdated
 	// changing are the accounts that are being changed in the store. Whoever has seen the event of
 	// a change finds the change, so what was before is not in the cache meanwhile.
 	changing map[syntax.DID]*account

@@ -120,9 +120,10 @@ func newHost(r *Relay, name string, row hostRow) *host {
 // task is work in the background that is done once at a time. Who asks for it while it is under way
 // has it done once more: what is asked for may have come too late for it.
 type task struct {
-	mu    sync.Mutex // taken before Relay.mu
-	busy  bool
-	rerun bool
+	// mu guards these. It is taken before Relay.mu.
+	mu    sync.Mutex
+	busy  bool // it is under way
+	rerun bool // it is to be done once more
 }
 
 // start does the work in the background, and reports false if the relay does not run.

@@ -214,7 +214,7 @@ func (v *EventsView) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if q.cursor != nil {
 		x.from = *q.cursor
 	}
-	p := &present{feed: &v.feed, Subscription: Subscription{JSON: true, Cursor: q.cursor}}
+	p := &openSubscription{feed: &v.feed, Subscription: Subscription{JSON: true, Cursor: q.cursor}}
 	cs.serve(w, r, terms{protocol: jsonProtocol, mute: true}, p, func(ctx context.Context, c *conn) error {
 		send := func(b []byte) error {
 			if pack != nil {

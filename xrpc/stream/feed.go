@@ -19,13 +19,13 @@ type feed struct {
 	encode func(storage.Event) (*item, error)
 	empty  func() // may be nil: called when the last subscriber has left
 
-	past pages // of events from before the window; with a lock of its own
+	pastPages pages // of events from before the window; with a lock of its own
 
 	// mu guards these, and the subscribers of each generation. It is taken before that of a window.
 	mu          sync.Mutex
 	subscribers int
 	closed      bool
-	now         *generation // nil: nobody is subscribed
+	current     *generation // nil: nobody is subscribed
 }
 
 // generation is the time from a first subscriber to the last, or to a failure.
@@ -49,8 +49,8 @@ func (f *feed) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.closed = true
-	if f.now != nil {
-		f.now.win.fail(ErrClosed)
+	if f.current != nil {
+		f.current.win.fail(ErrClosed)
 	}
 }
 
@@ -58,10 +58,10 @@ func (f *feed) close() {
 func (f *feed) forget(did syntax.DID, before int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.now != nil {
-		f.now.win.forget(did, before)
+	if f.current != nil {
+		f.current.win.forget(did, before)
 	}
-	f.past.clear()
+	f.pastPages.clear()
 }
 
 // subscribe counts a subscriber in. The first one starts a pump after a position, which
@@ -72,14 +72,14 @@ func (f *feed) subscribe(ctx context.Context, newest int64) (*generation, error)
 	if f.closed {
 		return nil, ErrClosed
 	}
-	if f.now == nil || f.now.win.failed() {
+	if f.current == nil || f.current.win.failed() {
 		pump, stop := context.WithCancel(context.WithoutCancel(ctx))
-		f.now = &generation{win: newWindow(newest), stop: stop}
-		go f.pump(pump, f.now.win)
+		f.current = &generation{win: newWindow(newest), stop: stop}
+		go f.pump(pump, f.current.win)
 	}
-	f.now.subscribers++
+	f.current.subscribers++
 	f.subscribers++
-	return f.now, nil
+	return f.current, nil
 }
 
 // unsubscribe counts a subscriber out. The last one stops the pump.
@@ -88,8 +88,8 @@ func (f *feed) unsubscribe(g *generation) {
 	f.subscribers--
 	if g.subscribers--; g.subscribers == 0 {
 		g.stop()
-		if f.now == g {
-			f.now = nil
+		if f.current == g {
+			f.current = nil
 		}
 	}
 	nowEmpty := f.empty != nil && f.subscribers == 0 && !f.closed
@@ -276,7 +276,7 @@ func (f *feed) backfill(ctx context.Context, win *window, at int64, s *subscribe
 	for !win.failed() { // closed, for example
 		newest := int64(-1) // the last event that there is, if the page has it
 		last, err := s.deliver(ctx, func() ([]*item, error) {
-			items, all, err := f.past.after(ctx, at, f.page)
+			items, all, err := f.pastPages.after(ctx, at, f.page)
 			if newest = -1; all {
 				newest = at
 				if n := len(items); n > 0 {

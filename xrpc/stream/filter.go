@@ -78,9 +78,9 @@ func (f *filter) size() int64 {
 
 // filterOf is the filter of a subscriber, which changes.
 type filterOf struct {
-	budget *limit.Budget
-	client limit.Client
-	now    atomic.Pointer[filter]
+	budget  *limit.Budget
+	client  limit.Client
+	current atomic.Pointer[filter]
 
 	mu    sync.Mutex // of changes
 	held  int64
@@ -100,7 +100,7 @@ func (o *filterOf) set(f *filter) error {
 	}
 	o.budget.Give(o.client, o.held)
 	o.held = size
-	o.now.Store(f)
+	o.current.Store(f)
 	return nil
 }
 

@@ -125,7 +125,7 @@ func TestPagesAge(t *testing.T) {
 		log.add(1000, 1000)
 		f := &feed{events: log, encode: frameItem}
 		first := func() int64 {
-			items, _, err := f.past.after(t.Context(), 0, f.page)
+			items, _, err := f.pastPages.after(t.Context(), 0, f.page)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -136,19 +136,19 @@ func TestPagesAge(t *testing.T) {
 		check(t, "from the page", first(), int64(2))
 		time.Sleep(pagesAge + time.Second)
 		check(t, "after it was deleted", first(), int64(4))
-		if len(f.past.kept) != 1 || f.past.size > pageBytes+2000 {
-			t.Error(len(f.past.kept), f.past.size)
+		if len(f.pastPages.kept) != 1 || f.pastPages.size > pageBytes+2000 {
+			t.Error(len(f.pastPages.kept), f.pastPages.size)
 		}
 		for at := int64(0); at < 1500; at += 10 {
-			f.past.after(t.Context(), at, f.page)
+			f.pastPages.after(t.Context(), at, f.page)
 		}
 		synctest.Wait()
-		if f.past.size > pagesBytes {
-			t.Error(f.past.size)
+		if f.pastPages.size > pagesBytes {
+			t.Error(f.pastPages.size)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, _, err := f.past.after(ctx, 1990, f.page); err != context.Canceled {
+		if _, _, err := f.pastPages.after(ctx, 1990, f.page); err != context.Canceled {
 			t.Error(err)
 		}
 	})
@@ -259,7 +259,7 @@ func TestFilterMemoryIsGivenBack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if b.Used() != f.size() || o.now.Load() != f {
+	if b.Used() != f.size() || o.current.Load() != f {
 		t.Error(b.Used())
 	}
 	o.end()

@@ -144,7 +144,7 @@ func (v *JSONView) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return nil
 	}}
-	p := &present{feed: &v.feed, Subscription: Subscription{JSON: true, Cursor: q.cursor}}
+	p := &openSubscription{feed: &v.feed, Subscription: Subscription{JSON: true, Cursor: q.cursor}}
 	cs.serve(w, r, t, p, func(ctx context.Context, c *conn) error {
 		if q.hello {
 			select {
@@ -154,7 +154,7 @@ func (v *JSONView) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		s := c.subscriber(p, func(batch []*item) (int, error) {
-			x := choice{filter: wants.now.Load()}
+			x := choice{filter: wants.current.Load()}
 			if q.zstd {
 				x.pack = v.Zstd
 			}

@@ -192,7 +192,7 @@ func (o *Outbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "InvalidRequest", err.Error())
 		return
 	}
-	p := &present{feed: &o.frames, Subscription: Subscription{Cursor: cursor}}
+	p := &openSubscription{feed: &o.frames, Subscription: Subscription{Cursor: cursor}}
 	o.conns.serve(w, r, terms{}, p, func(ctx context.Context, c *conn) error {
 		s := c.subscriber(p, func(batch []*item) (int, error) { return c.put(websocket.MessageBinary, batch, choice{}) })
 		s.outdated = func() error { return c.send(websocket.MessageBinary, OutdatedFrame()) }

@@ -247,7 +247,7 @@ func TestNewSubscribersAfterFault(t *testing.T) {
 	testenv.Until(t, "the fault", func() bool {
 		o.frames.mu.Lock()
 		defer o.frames.mu.Unlock()
-		return o.frames.now.win.failed()
+		return o.frames.current.win.failed()
 	})
 	log.setFault(nil)
 	done := make(chan []int64)
@@ -319,7 +319,7 @@ func TestPumpStops(t *testing.T) {
 		take(t, o, &at, 1)
 	}
 	testenv.Until(t, "subscribers leave", func() bool { return o.Subscribers() == 0 })
-	if o.frames.now != nil {
+	if o.frames.current != nil {
 		t.Error("a window without readers")
 	}
 }

@@ -33,8 +33,9 @@ type Subscription struct {
 	Past    bool
 }
 
-// present is a subscription that is open. But for seq, it does not change once it is listed.
-type present struct {
+// openSubscription is a subscription that is open. But for seq, it does not change once it is
+// listed.
+type openSubscription struct {
 	Subscription
 	feed  *feed
 	wire  *wire
@@ -47,14 +48,14 @@ type register struct {
 	// mu guards these. It is taken before that of a feed.
 	mu   sync.Mutex
 	last int64
-	open map[int64]*present
+	open map[int64]*openSubscription
 }
 
 // maxAgent is how many bytes of a User-Agent are kept.
 const maxAgent = 200
 
 // add lists a subscription.
-func (g *register) add(r *http.Request, p *present) {
+func (g *register) add(r *http.Request, p *openSubscription) {
 	p.Address, _, _ = net.SplitHostPort(r.RemoteAddr)
 	p.Address = cmp.Or(p.Address, r.RemoteAddr)
 	p.Agent = strings.Clone(r.UserAgent()) // not the whole header with it
@@ -66,14 +67,14 @@ func (g *register) add(r *http.Request, p *present) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.open == nil {
-		g.open = make(map[int64]*present)
+		g.open = make(map[int64]*openSubscription)
 	}
 	g.last++
 	p.ID = g.last
 	g.open[p.ID] = p
 }
 
-func (g *register) remove(p *present) {
+func (g *register) remove(p *openSubscription) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.open, p.ID)
@@ -116,7 +117,7 @@ func (o *Outbox) End(id int64) bool {
 // before it.
 func (f *feed) waiting(seq int64) (n int64, past bool) {
 	f.mu.Lock()
-	now := f.now
+	now := f.current
 	f.mu.Unlock()
 	if now == nil {
 		return 0, false

@@ -154,7 +154,7 @@ type terms struct {
 }
 
 // serve accepts a WebSocket connection and runs a subscription over it, which is listed as p.
-func (cs *conns) serve(w http.ResponseWriter, r *http.Request, t terms, p *present, run func(ctx context.Context, c *conn) error) {
+func (cs *conns) serve(w http.ResponseWriter, r *http.Request, t terms, p *openSubscription, run func(ctx context.Context, c *conn) error) {
 	client := limit.From(r)
 	release, err := cs.admit(r.Context(), client)
 	if err != nil {
@@ -275,7 +275,7 @@ func (c *conn) put(typ websocket.MessageType, batch []*item, x choice) (n int, e
 }
 
 // subscriber is how to serve the connection's, with put.
-func (c *conn) subscriber(p *present, put func(batch []*item) (int, error)) subscriber {
+func (c *conn) subscriber(p *openSubscription, put func(batch []*item) (int, error)) subscriber {
 	return subscriber{cursor: p.Cursor, start: p.start, put: put, flush: c.uncork, waitLarge: c.waitLarge, idle: c.ping, tick: c.tick.C, position: &p.seq}
 }
 

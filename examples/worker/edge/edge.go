@@ -82,7 +82,7 @@ type Server struct {
 	// server.
 	part Part
 	// tending: the alarm is set at which an account's object tidies itself.
-	tending atomic.Bool
+	tidyAlarmSet atomic.Bool
 
 	mu    sync.Mutex
 	alarm time.Time     // when it goes off at the latest; zero: that is not known
@@ -203,7 +203,7 @@ func (s *Server) setup(p *pds.Server) {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Header.Del("Accept-Encoding")
 	s.Server.ServeHTTP(w, r)
-	s.tend(r)
+	s.setTidyAlarm(r)
 	s.plan(context.WithoutCancel(r.Context()))
 }
 

@@ -297,7 +297,7 @@ func (n *Node) planned(answer cloudflare.Call) cloudflare.Call {
 			n.plan(ctx)
 		}
 		if method == "repo.delete" {
-			n.tending.Store(false)
+			n.tidyAlarmSet.Store(false)
 		}
 		return out, err
 	}
@@ -334,16 +334,16 @@ func nodeName(r rune) rune {
 	return r
 }
 
-// tend sets the alarm at which an account's object deletes what it does not need, after a request
-// that may leave such.
-func (s *Server) tend(r *http.Request) {
+// setTidyAlarm sets the alarm at which an account's object deletes what it does not need, after a
+// request that may leave such.
+func (s *Server) setTidyAlarm(r *http.Request) {
 	if s.part == "" || s.part == Directory || s.part == Desk || r.Method != http.MethodPost ||
-		!strings.HasPrefix(r.URL.Path, "/xrpc/com.atproto.repo.") || s.tending.Swap(true) {
+		!strings.HasPrefix(r.URL.Path, "/xrpc/com.atproto.repo.") || s.tidyAlarmSet.Swap(true) {
 		return
 	}
 	if err := s.platform.Alarm(s.now().Add(tidyAfter)); err != nil {
 		s.log.Error("the alarm cannot be set", "err", err)
-		s.tending.Store(false)
+		s.tidyAlarmSet.Store(false)
 	}
 }
 
@@ -362,7 +362,7 @@ func (s *Server) tidyAccount(ctx context.Context) time.Time {
 	if s.part == Desk {
 		return time.Time{}
 	}
-	s.tending.Store(false)
+	s.tidyAlarmSet.Store(false)
 	did, before := syntax.DID(s.part), s.now().Add(-unusedBlobs)
 	owed := s.platform.recovered()
 	err := s.platform.Store.Repos.View(ctx, did, func(storage.Reader) error { return nil })
@@ -376,7 +376,7 @@ func (s *Server) tidyAccount(ctx context.Context) time.Time {
 	}
 	if err != nil && !errors.Is(err, repo.ErrRepoNotFound) {
 		s.log.Error("maintenance of the account", "err", err)
-		s.tending.Store(true)
+		s.tidyAlarmSet.Store(true)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.wait = min(max(2*s.wait, retryFirst), retryLast)
@@ -385,7 +385,7 @@ func (s *Server) tidyAccount(ctx context.Context) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.wait = 0; s.platform.recovered() > owed && !gone { // that alarm was in the place of the one of tend
-		s.tending.Store(true)
+		s.tidyAlarmSet.Store(true)
 		return s.now().Add(tidyAfter)
 	}
 	return time.Time{}

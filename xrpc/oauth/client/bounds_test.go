@@ -106,7 +106,7 @@ func TestWhenTokensAreStale(t *testing.T) {
 	}
 	now := time.Unix(1_800_000_000, 0)
 	h, err := newHeld(record{Key: text, Renewed: now, Expires: now.Add(20 * time.Second)}, nil)
-	if err != nil || h.early != 5*time.Second {
+	if err != nil || h.renewBefore != 5*time.Second {
 		t.Fatalf("%v, %v", h, err)
 	}
 	for later, want := range map[time.Duration][2]bool{
@@ -118,7 +118,7 @@ func TestWhenTokensAreStale(t *testing.T) {
 	}
 	for range 50 {
 		h, err = newHeld(record{Key: text, Renewed: now, Expires: now.Add(time.Hour)}, nil)
-		if err != nil || h.early < 10*time.Second || h.early >= 40*time.Second {
+		if err != nil || h.renewBefore < 10*time.Second || h.renewBefore >= 40*time.Second {
 			t.Fatalf("%v, %v", h, err)
 		}
 	}

@@ -105,8 +105,8 @@ func FuzzTokens(f *testing.F) {
 		if err != nil || !reflect.DeepEqual(h.record, r) {
 			t.Errorf("%+v, %v; want %+v", h, err, r)
 		}
-		if h != nil && h.early < 0 {
-			t.Errorf("renewed %v early", h.early)
+		if h != nil && h.renewBefore < 0 {
+			t.Errorf("renewed %v early", h.renewBefore)
 		}
 	})
 }

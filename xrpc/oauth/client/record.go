@@ -58,9 +58,9 @@ type loginState struct {
 // held is a session as the store has it.
 type held struct {
 	record
-	raw   []byte
-	key   crypto.Signer
-	early time.Duration // before Expires it is renewed
+	raw         []byte
+	key         crypto.Signer
+	renewBefore time.Duration // before Expires it is renewed
 	// before is what the store has in the place of raw, if it is not stored yet.
 	before []byte
 }
@@ -84,12 +84,12 @@ func newHeld(r record, raw []byte) (*held, error) {
 	if !r.Expires.IsZero() {
 		early = min(early, r.Expires.Sub(r.Renewed)/4)
 	}
-	return &held{record: r, raw: raw, key: key, early: early}, nil
+	return &held{record: r, raw: raw, key: key, renewBefore: early}, nil
 }
 
 // stale reports whether the access token is to be renewed.
 func (h *held) stale(now time.Time) bool {
-	return !h.Expires.IsZero() && !now.Add(h.early).Before(h.Expires)
+	return !h.Expires.IsZero() && !now.Add(h.renewBefore).Before(h.Expires)
 }
 
 // expired reports whether the access token is of no use.

@@ -17,11 +17,11 @@ import (
 // is safe for concurrent use. There may be several Sessions for one SessionID, in this process and
 // in others.
 type Session struct {
-	c    *Client
-	id   SessionID
-	last atomic.Pointer[held]
-	over atomic.Pointer[EndedError]
-	wait atomic.Int64 // until when it is not tried to renew a token that is good yet: Unix, in nanoseconds
+	c     *Client
+	id    SessionID
+	last  atomic.Pointer[held]
+	ended atomic.Pointer[EndedError]
+	wait  atomic.Int64 // until when it is not tried to renew a token that is good yet: Unix, in nanoseconds
 }
 
 func (c *Client) session(id SessionID, h *held) *Session {
@@ -124,7 +124,7 @@ func (s *Session) Client() *xrpc.Client {
 
 // current returns the session with an access token that is good for some time.
 func (s *Session) current(ctx context.Context) (*held, error) {
-	if e := s.over.Load(); e != nil {
+	if e := s.ended.Load(); e != nil {
 		return nil, e
 	}
 	h := s.last.Load()
@@ -145,14 +145,14 @@ const renewPause = 3 * time.Second
 
 // renew replaces the access token that h has.
 func (s *Session) renew(ctx context.Context, h *held, why cause) (*held, error) {
-	if e := s.over.Load(); e != nil {
+	if e := s.ended.Load(); e != nil {
 		return nil, e
 	}
 	newer, err := s.c.renew(ctx, s.id, h.Access, why)
 	if err != nil {
 		var e *EndedError
 		if errors.As(err, &e) {
-			s.over.Store(e)
+			s.ended.Store(e)
 		}
 		return nil, err
 	}
@@ -180,7 +180,7 @@ func (s *Session) Refresh(ctx context.Context) error {
 func (s *Session) Revoke(ctx context.Context) error {
 	gone, err := s.c.revoke(ctx, s.id)
 	if gone {
-		s.over.Store(&EndedError{ID: s.id, Reason: EndedRevoked})
+		s.ended.Store(&EndedError{ID: s.id, Reason: EndedRevoked})
 	}
 	return err
 }

@@ -34,13 +34,13 @@ func (m *Merger) read(res *http.Response) (body []byte, ok bool) {
 	if res.ContentLength > most {
 		return nil, false
 	}
-	h := &hold{used: &m.used, most: or(m.MaxTotal, defaultMaxTotal)}
+	h := &memoryShare{used: &m.used, most: or(m.MaxTotal, defaultMaxTotal)}
 	raw, err := h.readAll(res.Body, most)
 	from := io.Reader(bytes.NewReader(raw))
 	if err != nil {
 		from = io.MultiReader(from, res.Body)
 	}
-	res.Body = &held{from, res.Body, h}
+	res.Body = &meteredBody{from, res.Body, h}
 	if err != nil || encoding != "gzip" {
 		return raw, err == nil
 	}
@@ -59,15 +59,15 @@ func or(n, fallback int64) int64 {
 	return n
 }
 
-// hold is a share of the memory for answers.
-type hold struct {
+// memoryShare is a share of the memory for answers.
+type memoryShare struct {
 	used *atomic.Int64 // by all
 	most int64
 	n    int64
 }
 
 // grow takes more, unless there is no more.
-func (h *hold) grow(n int64) bool {
+func (h *memoryShare) grow(n int64) bool {
 	if h.used.Add(n) > h.most {
 		h.used.Add(-n)
 		return false
@@ -78,7 +78,7 @@ func (h *hold) grow(n int64) bool {
 
 // readAll reads to the end, at most so many bytes as there is memory for. It returns what it has
 // read along with an error.
-func (h *hold) readAll(r io.Reader, most int64) (b []byte, err error) {
+func (h *memoryShare) readAll(r io.Reader, most int64) (b []byte, err error) {
 	for {
 		if len(b) == cap(b) {
 			grow := max(int64(cap(b)), firstPart)
@@ -103,19 +103,19 @@ func (h *hold) readAll(r io.Reader, most int64) (b []byte, err error) {
 }
 
 // release gives the memory back.
-func (h *hold) release() {
+func (h *memoryShare) release() {
 	h.used.Add(-h.n)
 	h.n = 0
 }
 
-// held is a body that holds memory until it is closed.
-type held struct {
+// meteredBody is a body that holds memory until it is closed.
+type meteredBody struct {
 	io.Reader
-	body io.Closer
-	hold *hold
+	body  io.Closer
+	share *memoryShare
 }
 
-func (b *held) Close() error {
-	b.hold.release()
+func (b *meteredBody) Close() error {
+	b.share.release()
 	return b.body.Close()
 }

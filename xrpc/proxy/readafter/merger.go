@@ -128,7 +128,7 @@ func (m *Merger) Modify(req *http.Request, method string, did syntax.DID, res *h
 		return
 	}
 	res.StatusCode, res.Status = http.StatusOK, "200 OK"
-	res.Body = &kept{bytes.NewReader(out), res.Body}
+	res.Body = &bodyWithCloser{bytes.NewReader(out), res.Body}
 	res.ContentLength, res.TransferEncoding, res.Uncompressed = int64(len(out)), nil, false
 	res.Header.Set("Content-Length", strconv.Itoa(len(out)))
 	for _, name := range []string{"Content-Encoding", "Etag", "Last-Modified", "Digest", "Content-Digest", "Content-Md5"} {
@@ -212,8 +212,8 @@ func isJSON(h http.Header) bool {
 	return ok && (t == "application/json" || strings.HasPrefix(t, "application/") && strings.HasSuffix(t, "+json"))
 }
 
-// kept is a body whose closing closes another one too.
-type kept struct {
+// bodyWithCloser is a body whose closing closes another one too.
+type bodyWithCloser struct {
 	io.Reader
 	io.Closer
 }

@@ -50,7 +50,7 @@ func (v *viewer) thread(body []byte, query url.Values) ([]byte, error) {
 	for _, n := range nodes {
 		there[n.uri] = true
 	}
-	w := v.weave(there, bound(query, "depth", defaultDepth))
+	w := v.newThreadMaker(there, bound(query, "depth", defaultDepth))
 	for _, n := range nodes {
 		if n.uri == "" {
 			continue // blocked, not found, or of a kind that is not known
@@ -107,16 +107,16 @@ func (e *editor) node(i, level int, nodes *[]threadNode) (end int) {
 	return n.end
 }
 
-// weaver makes threads of local posts. Each appears once.
-type weaver struct {
+// threadMaker makes threads of local posts. Each appears once.
+type threadMaker struct {
 	*viewer
 	depth    int                // the deepest level of replies
 	children map[string][]*post // by URI of the parent, oldest first
 }
 
-// weave returns a weaver of the local posts but those that are there already.
-func (v *viewer) weave(there map[string]bool, depth int) *weaver {
-	w := &weaver{v, depth, make(map[string][]*post)}
+// newThreadMaker returns a weaver of the local posts but those that are there already.
+func (v *viewer) newThreadMaker(there map[string]bool, depth int) *threadMaker {
+	w := &threadMaker{v, depth, make(map[string][]*post)}
 	for _, p := range v.Posts {
 		if parent := p.parent(); parent != "" && !there[p.URI] {
 			w.children[parent] = append(w.children[parent], p)
@@ -126,7 +126,7 @@ func (v *viewer) weave(there map[string]bool, depth int) *weaver {
 }
 
 // under returns the local replies to a post, newest first, with those to them.
-func (w *weaver) under(uri string, level int) (views []*threadView) {
+func (w *threadMaker) under(uri string, level int) (views []*threadView) {
 	if level > w.depth {
 		return nil
 	}
@@ -139,7 +139,7 @@ func (w *weaver) under(uri string, level int) (views []*threadView) {
 }
 
 // view returns a local post with local replies.
-func (w *weaver) view(p *post, level int) *threadView {
+func (w *threadMaker) view(p *post, level int) *threadView {
 	return &threadView{Type: threadViewType, Post: w.post(p), Replies: w.under(p.URI, level+1)}
 }
 
@@ -158,7 +158,7 @@ func (l *local) find(uri string) *post {
 // height ancestors of its own, or nil.
 func (v *viewer) localThread(p *post, query url.Values, parents func(uri string, height int) any) any {
 	seen := map[string]bool{p.URI: true}
-	thread := v.weave(seen, bound(query, "depth", defaultDepth)).view(p, 0)
+	thread := v.newThreadMaker(seen, bound(query, "depth", defaultDepth)).view(p, 0)
 	node := thread
 	for height := bound(query, "parentHeight", defaultHeight); height > 0; height-- {
 		uri := p.parent()
