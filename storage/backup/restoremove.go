@@ -100,8 +100,8 @@ func moveBlobs(ctx context.Context, from, to string) error {
 	return os.RemoveAll(from)
 }
 
-// moveBack removes the first files that moveBlobs has made, and the folders that are empty then: there
-// may be others by now.
+// moveBack removes the first files that moveBlobs has made, and the folders that are empty then:
+// there may be others by now.
 func moveBack(from, to string, made int) error {
 	var dirs []string
 	err := filepath.WalkDir(from, func(file string, e fs.DirEntry, err error) error {
