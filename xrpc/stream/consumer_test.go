@@ -49,7 +49,6 @@ func send(frames ...[]byte) func(*websocket.Conn, *http.Request) {
 		for _, f := range frames {
 			c.Write(r.Context(), websocket.MessageBinary, f)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 }
 
@@ -70,7 +69,6 @@ func TestConsumer(t *testing.T) {
 	unknown := join(object("t", "#x", "op", 7), object("seq", 99))
 	text := func(c *websocket.Conn, r *http.Request) {
 		c.Write(r.Context(), websocket.MessageText, []byte("hello"))
-		time.Sleep(10 * time.Millisecond)
 	}
 	at := func(n int64) *int64 { return &n }
 	for what, tc := range map[string]struct {
