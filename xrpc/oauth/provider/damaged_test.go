@@ -473,3 +473,43 @@ func TestSetsThatCannotBeResolved(t *testing.T) {
 		t.Errorf("without sets: %d %s", out.status, out.text)
 	}
 }
+
+// What was granted to an app covers what it asks for later only as long as no other app can pretend to
+// be it, and only for an account that is active.
+func TestGrantOfAnAppThatOthersCanBe(t *testing.T) {
+	w := newWorld(t)
+	a, err := w.accounts.ByDID(t.Context(), alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const id = "https://app.example/metadata.json"
+	doc, err := json.Marshal(grant{Version: version, Client: id, Scope: "atproto transition:generic", Credentials: a.Credentials})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.put(grantPrefix+digest.Hash(id), string(doc))
+	away := a
+	away.DeactivatedAt = w.clock
+	for name, x := range map[string]struct {
+		c     Client
+		a     account.Account
+		scope string
+		want  bool
+	}{
+		"confidential":            {Client{Confidential: true}, a, "atproto", true},
+		"trusted":                 {Client{Trusted: true}, a, "atproto transition:generic", true},
+		"public by now":           {Client{}, a, "atproto", false},
+		"on a developer's laptop": {Client{Loopback: true, Trusted: true, Confidential: true}, a, "atproto", false},
+		"of more":                 {Client{Confidential: true}, a, "atproto transition:email", false},
+		"of an inactive account":  {Client{Confidential: true}, away, "atproto", false},
+	} {
+		got, err := w.p.covered(t.Context(), client{Client: x.c}, &request{Client: id, Scope: x.scope}, x.a)
+		if err != nil || got != x.want {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+	w.put(grantPrefix+digest.Hash(id), "{")
+	if got, err := w.p.covered(t.Context(), client{Client: Client{Confidential: true}}, &request{Client: id, Scope: "atproto"}, a); got || err == nil {
+		t.Errorf("a damaged grant: %v, %v", got, err)
+	}
+}
