@@ -17,6 +17,7 @@ import (
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/safehttp"
+	"github.com/pdskit/pdskit/internal/digest"
 	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -566,5 +567,82 @@ func TestLoginAtAPortInUse(t *testing.T) {
 	})
 	if s != nil || err == nil {
 		t.Errorf("%v, %v", s, err)
+	}
+}
+
+// acceptRecorder notes what kind of answer was asked for, and has none.
+type acceptRecorder struct{ accept string }
+
+func (a *acceptRecorder) RoundTrip(r *http.Request) (*http.Response, error) {
+	a.accept = r.Header.Get("Accept")
+	return &http.Response{StatusCode: http.StatusNotFound, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
+}
+
+// Servers are asked for JSON, since some have a page at the same address.
+func TestDocumentsAreAskedForAsJSON(t *testing.T) {
+	var a acceptRecorder
+	if text, ok, err := document(t.Context(), &http.Client{Transport: &a}, "https://a.example/x"); text != nil || ok || err != nil || a.accept != "application/json" {
+		t.Errorf("%q, %v, %v, asked for %q", text, ok, err, a.accept)
+	}
+}
+
+// A callback is taken once, within its time, by the browser that began the login, and by a version that
+// has stored it. Whoever sends a victim to the callback of a login of his own is refused.
+func TestCallbackOfAnotherBrowser(t *testing.T) {
+	ctx := t.Context()
+	c, err := New(Config{Metadata: Loopback("", "/")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(state string, st loginState) {
+		t.Helper()
+		name := digest.Hash(state)
+		raw, err := c.seal(statePlace+name, st)
+		if err == nil {
+			err = c.cfg.States.Put(ctx, name, raw, time.Now().Add(time.Hour))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	good := loginState{Version: version, Browser: digest.Hash("mine"), Expires: time.Now().Add(time.Hour)}
+	old, late, anybody := good, good, good
+	old.Version, late.Expires, anybody.Browser = version-1, time.Now().Add(-time.Hour), ""
+	for name, x := range map[string]struct {
+		st      loginState
+		query   url.Values
+		browser string
+		want    error
+	}{
+		"its own":            {good, url.Values{"state": {"s"}}, "mine", nil},
+		"another browser":    {good, url.Values{"state": {"s"}}, "yours", ErrState},
+		"no browser":         {good, url.Values{"state": {"s"}}, "", ErrState},
+		"any browser":        {anybody, url.Values{"state": {"s"}}, "yours", nil},
+		"another version":    {old, url.Values{"state": {"s"}}, "mine", ErrState},
+		"too late":           {late, url.Values{"state": {"s"}}, "mine", ErrState},
+		"another state":      {good, url.Values{"state": {"x"}}, "mine", ErrState},
+		"no state":           {good, url.Values{}, "mine", ErrState},
+		"two states":         {good, url.Values{"state": {"s", "s"}}, "mine", ErrState},
+		"two codes":          {good, url.Values{"state": {"s"}, "code": {"a", "b"}}, "mine", ErrState},
+		"two issuers":        {good, url.Values{"state": {"s"}, "iss": {"a", "b"}}, "mine", ErrState},
+		"errors of two kind": {good, url.Values{"state": {"s"}, "error": {"a", "b"}}, "mine", ErrState},
+	} {
+		put("s", x.st)
+		st, err := c.takeState(ctx, x.query, x.browser)
+		if !errors.Is(err, x.want) || (st != nil) != (x.want == nil) {
+			t.Errorf("%s: %v, %v", name, st, err)
+		}
+		if x.want == nil {
+			if again, err := c.takeState(ctx, x.query, x.browser); again != nil || !errors.Is(err, ErrState) {
+				t.Errorf("%s, a second time: %v, %v", name, again, err)
+			}
+		}
+		c.cfg.States.Take(ctx, digest.Hash("s"))
+	}
+	if err := c.cfg.States.Put(ctx, digest.Hash("s"), []byte("{"), time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := c.takeState(ctx, url.Values{"state": {"s"}}, "mine"); st != nil || err == nil || errors.Is(err, ErrState) {
+		t.Errorf("a damaged login: %v, %v", st, err)
 	}
 }
