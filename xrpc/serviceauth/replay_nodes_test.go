@@ -62,3 +62,15 @@ func TestReplaysForgetIssuers(t *testing.T) {
 		t.Errorf("%d tokens of %d issuers in %d minutes", x.n, len(x.issuers), len(x.minutes))
 	}
 }
+
+// Two tokens without IDs are two uses, unless they are the same text; a text is never an ID.
+func TestUsesOfTokensWithoutIDs(t *testing.T) {
+	const issuer = syntax.DID("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa")
+	a, b := useOf(issuer, "", []byte("a")), useOf(issuer, "", []byte("b"))
+	if a == b || a != useOf(issuer, "", []byte("a")) || a == useOf(issuer, "a", nil) || a == useOf("did:plc:bbbbbbbbbbbbbbbbbbbbbbbb", "", []byte("a")) {
+		t.Error("they are mixed up")
+	}
+	if useOf(issuer, "a", []byte("a")) != useOf(issuer, "a", []byte("b")) {
+		t.Error("one ID is two uses")
+	}
+}
