@@ -229,6 +229,23 @@ func TestMissingTimeOfDeletion(t *testing.T) {
 	}
 }
 
+// The key of an account that was deleted is not kept in memory.
+func TestKeyOfADeletedAccount(t *testing.T) {
+	w, ctx := newFlakyWorld(t), t.Context()
+	if _, err := w.Signer(ctx, owner); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := w.keys.open.Get(owner); !ok {
+		t.Fatal("it is not in memory before")
+	}
+	if err := w.Delete(ctx, Trusted(owner)); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := w.keys.open.Get(owner); ok {
+		t.Error("it is in memory")
+	}
+}
+
 // What changes nothing writes nothing. What waits for its turn ends with its caller.
 func TestChangesOfNothing(t *testing.T) {
 	w, ctx := newFlakyWorld(t), t.Context()
