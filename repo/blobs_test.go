@@ -171,3 +171,30 @@ func TestPagesOfBlobsAreBounded(t *testing.T) {
 		})
 	}
 }
+
+// A blob is new while a record that refers to it is; one of many records is taken for new, and its
+// other references are not looked at.
+func TestBlobsOfNewRecords(t *testing.T) {
+	blob := dag.Sum(dag.Raw, []byte("x"))
+	for n, want := range map[int]int{1: 0, 255: 0, 256: 1, 300: 1} {
+		k, store, refs := &keys{}, memoryStore(), 0
+		store.Repos = lookedAt{store.Repos, &refs}
+		h := repo.NewHost(repo.Config{Store: store, Signer: k.signer, TempDir: t.TempDir()})
+		records := make(map[string]car.Block, n)
+		for i := range n {
+			records[fmt.Sprintf("%s/%05d", notes, i)] = block(record(t, map[string]any{"$type": string(notes), "n": int64(i), "b": data.Blob{Ref: blob, MIME: "text/plain", Size: 5}.Value()}))
+		}
+		res, err := h.Import(ctx, alice, bytes.NewReader(file(madeRepo(t, alice, k.key(alice), aTime, records))), repo.Import{Unverified: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		refs = 0
+		list, next, err := h.Blobs(ctx, alice, cid.Undef, res.Head.Rev, 10)
+		if err != nil || len(list) != want || next.Defined() || refs != min(n, 256) {
+			t.Errorf("%d records: %d new blobs after %d references, %v", n, len(list), refs, err)
+		}
+		if list, _, err := h.Blobs(ctx, alice, cid.Undef, aTime, 10); err != nil || len(list) != 1 {
+			t.Errorf("%d records: %d blobs since before, %v", n, len(list), err)
+		}
+	}
+}

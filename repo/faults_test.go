@@ -191,6 +191,29 @@ func TestReadsOfWhichOneCallFails(t *testing.T) {
 	}
 }
 
+// Stats counts what a repository has, also when nothing of it is in memory.
+func TestStatsOfAColdRepository(t *testing.T) {
+	k, dir := &keys{}, t.TempDir()
+	w := newFlakyWorld(t, k, dir)
+	head, err := w.Head(ctx, alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := w.Stats(ctx, alice)
+	if err != nil || st.Head != head || st.Records != 5 || st.Nodes == 0 || st.Blobs != 1 || st.Missing != 0 {
+		t.Errorf("%+v, %v", st, err)
+	}
+	if err := w.good.Blobs.DeleteAll(ctx, alice); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := w.Stats(ctx, alice); err != nil || st.Blobs != 1 || st.Missing != 1 {
+		t.Errorf("without its blob: %+v, %v", st, err)
+	}
+	if _, err := w.Stats(ctx, bob); !errors.Is(err, repo.ErrRepoNotFound) {
+		t.Errorf("nobody's: %v", err)
+	}
+}
+
 // A change of which one call fails is refused with that call's error, and then the repository is as
 // before or as it was to be; if there is no error, it is as it was to be. It can be read and written
 // afterwards, by the same host.
