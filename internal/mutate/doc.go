@@ -26,4 +26,20 @@
 // Mutants are not made where a difference is no fault or only costs time: messages (String, Error,
 // LogValue, fmt.Errorf and the like), what is returned beside an error, capacities (make,
 // slices.Grow), durations, locks, pools and Close. Nor are they made of code for another platform.
+//
+// The last samples of 30 mutants, killed of those that are not equivalent, before their survivors
+// were seen to by tests, simpler code or equivalent.txt:
+//
+//	crypto               seed 22  27 of 28
+//	commit               seed 21  26 of 28
+//	car                  seed 21  28 of 29
+//	mst                  seed 21  25 of 30
+//	lexicon/data         seed 21  26 of 30
+//	repo                 seed 21  19 of 30
+//	repo/account         seed 22  25 of 30
+//	identity             seed 21  26 of 30
+//	xrpc/serviceauth     seed 22  26 of 27
+//	xrpc/oauth/dpop      seed 21  27 of 30
+//	xrpc/oauth/provider  seed 22  27 of 30
+//	xrpc/oauth/client    seed 22  27 of 30
 package main
