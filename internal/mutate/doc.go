@@ -35,11 +35,11 @@
 //	car                  seed 21  28 of 29
 //	mst                  seed 21  25 of 30
 //	lexicon/data         seed 21  26 of 30
-//	repo                 seed 21  19 of 30
-//	repo/account         seed 22  25 of 30
+//	repo                 seed 22  21 of 30
+//	repo/account         seed 23  16 of 30
 //	identity             seed 21  26 of 30
 //	xrpc/serviceauth     seed 22  26 of 27
-//	xrpc/oauth/dpop      seed 21  27 of 30
+//	xrpc/oauth/dpop      seed 22  25 of 29
 //	xrpc/oauth/provider  seed 22  27 of 30
 //	xrpc/oauth/client    seed 22  27 of 30
 package main
