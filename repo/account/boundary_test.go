@@ -330,3 +330,27 @@ func TestWhatActivationTells(t *testing.T) {
 		t.Errorf("told %v", told)
 	}
 }
+
+// A deletion that is refused, when it is asked for or at the last moment, deletes nothing and leaves no
+// operation behind.
+func TestDeletionThatIsRefused(t *testing.T) {
+	for refusedAt := 1; refusedAt <= 2; refusedAt++ {
+		w, ctx := newFlakyWorld(t), t.Context()
+		asked := 0
+		err := w.DeleteIf(ctx, Trusted(owner), func(a Account, _ storage.KVReader) error {
+			if asked++; asked == refusedAt {
+				return errFlaky
+			}
+			return nil
+		})
+		if !errors.Is(err, errFlaky) || asked != refusedAt {
+			t.Errorf("refused at %d: %v, asked %d times", refusedAt, err, asked)
+		}
+		if a, err := w.Find(ctx, "alice.test"); err != nil || a.DID != owner {
+			t.Errorf("refused at %d: %+v, %v", refusedAt, a, err)
+		}
+		if n := pendingOperations(t, w.Store); n != 0 {
+			t.Errorf("refused at %d: %d operations are pending", refusedAt, n)
+		}
+	}
+}
