@@ -306,8 +306,8 @@ func TestChangesOfWhichOneCallFails(t *testing.T) {
 		}},
 		"RotateKey": {nil, func(ctx context.Context, w *flakyWorld) error { return w.RotateKey(ctx, Trusted(owner), nil) }, func(w *flakyWorld) string {
 			var left []byte
-			err := w.View(context.Background(), Trusted(owner), func(_ Account, r storage.KVReader) (err error) {
-				left, err = r.Get(context.Background(), nextKey)
+			err := w.View(context.Background(), Trusted(owner), func(_ Account, r storage.KVReader) error {
+				left, _ = r.Get(context.Background(), nextKey)
 				return nil
 			})
 			return fmt.Sprint(len(left), err)
