@@ -370,11 +370,14 @@ func TestNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	script, err := os.ReadFile(filepath.Join(root, "examples/worker/command/files/build"))
-	if err != nil {
-		t.Fatal(err)
+	code := strings.Join(in(all, ".", true), "\n")
+	for _, path := range []string{"examples/worker/command/files/build", ".ci/fixtures", ".ci/run"} {
+		script, err := os.ReadFile(filepath.Join(root, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		code += "\n" + string(script)
 	}
-	code := strings.Join(append(in(all, ".", true), string(script)), "\n")
 	n := 0
 	for path := range pages(t) {
 		text, err := os.ReadFile(path)
