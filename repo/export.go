@@ -43,18 +43,16 @@ func (h *Host) Export(ctx context.Context, did syntax.DID, since syntax.TID, w i
 			exportBuffers.Put(buf)
 		}()
 		// The log is read before the snapshot, because a store need not allow one within the other.
-		// So the repository may change in between; then the log is read again.
-		for attempt := 0; ; attempt++ {
+		// So the repository may change in between; then the log is read again. In the end, what the
+		// log said of an earlier head is used: exportChanges checks it against the tree.
+		for attempt := 1; ; attempt++ {
 			was, err := h.historySince(ctx, did, since)
 			if err != nil {
 				return err
 			}
 			err = h.viewTree(ctx, did, func(r storage.Reader) error {
-				if r.Head() != was.head {
-					if attempt < maxAttempts {
-						return errMoved
-					}
-					was = history{head: r.Head()}
+				if r.Head() != was.head && attempt < maxAttempts {
+					return errMoved
 				}
 				return h.export(ctx, did, since, was, r, buf)
 			})

@@ -222,25 +222,19 @@ func (h *Host) Import(ctx context.Context, did syntax.DID, r io.Reader, in Impor
 // stillSo reports whether checks of an account hold. After a conflict it tells whether it was they
 // that failed: then there is no use in another attempt.
 func (h *Host) stillSo(ctx context.Context, did syntax.DID, checks []storage.KVCheck) bool {
-	if len(checks) == 0 {
-		return true
-	}
-	so := true
 	err := h.View(ctx, did, func(r storage.Reader) error {
 		for _, c := range checks {
 			v, err := r.Get(ctx, c.Key)
-			switch {
-			case errors.Is(err, storage.ErrNotFound):
-				so = so && c.Value == nil
-			case err != nil:
+			if err != nil && !errors.Is(err, storage.ErrNotFound) {
 				return err
-			default:
-				so = so && c.Value != nil && bytes.Equal(v, c.Value)
+			}
+			if found := err == nil; found != (c.Value != nil) || !bytes.Equal(v, c.Value) {
+				return storage.ErrConflict
 			}
 		}
 		return nil
 	})
-	return so && err == nil
+	return err == nil
 }
 
 // verification is the first reading of a file, which finds all faults.

@@ -19,7 +19,7 @@ const (
 	maxHistoryEvents = 5000
 	maxHistoryBytes  = 16 << 20
 	maxHistoryOps    = 20_000
-	maxAttempts      = 3
+	maxAttempts      = 4
 )
 
 // errMoved: the repository has changed since the log was read.

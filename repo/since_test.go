@@ -284,6 +284,9 @@ func TestSinceOnHostileLogs(t *testing.T) {
 			if read > 5000 {
 				t.Errorf("%s: %d events were read", name, read)
 			}
+			if name == "changing while it is read" && read != 400 {
+				t.Errorf("the log was read %d times, want 4", read/100)
+			}
 		}
 	})
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -44,6 +46,7 @@ type options struct {
 	all   bool
 	only  int
 	part  string
+	match string
 	least float64
 	list  bool
 }
@@ -58,6 +61,7 @@ func main() {
 	flag.BoolVar(&o.all, "v", false, "print those that were killed as well")
 	flag.IntVar(&o.only, "only", 0, "run one mutant, by its number, and show what the tests print")
 	flag.StringVar(&o.part, "part", "1/1", "the second third of the mutants is 2/3")
+	flag.StringVar(&o.match, "match", "", "only mutants whose names match a regular `expression`")
 	flag.Float64Var(&o.least, "least", 90, "fail if fewer percent of a package's mutants are killed")
 	flag.BoolVar(&o.list, "list", false, "print all mutants as equivalent.txt names them, and run none")
 	flag.Parse()
@@ -85,7 +89,11 @@ func (o options) mutate(pattern string, why map[string]string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	all := find(p)
+	name, err := regexp.Compile(o.match)
+	if err != nil {
+		return false, err
+	}
+	all := slices.DeleteFunc(find(p), func(m *mutant) bool { return !name.MatchString(m.key(p.short)) })
 	if o.list {
 		for _, m := range all {
 			fmt.Println(m.key(p.short))
