@@ -10,6 +10,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/storagetest"
 )
 
 // A page ends at its limit, of records or of bytes, and the next one begins behind it. By default it
@@ -118,6 +119,23 @@ func TestSignersAmongProcesses(t *testing.T) {
 		if s, ok := got.(stored); ok && s.value != "new" {
 			t.Errorf("%s: the old key", c.name)
 		}
+	}
+	failing := h.Store()
+	failing.Repos = storagetest.Faults{Before: func(method string) error {
+		if method == "Reader.Get" {
+			return errInjected
+		}
+		return nil
+	}}.Wrap(failing).Repos
+	read := 0
+	other := repo.NewHost(repo.Config{Store: failing, TempDir: t.TempDir(), Stale: func(syntax.DID) { read++ }, Signer: func(context.Context, syntax.DID) (crypto.Signer, error) {
+		if read > 1 {
+			return nil, errors.New("asked again and again")
+		}
+		return stored{k.key(alice), "new"}, nil
+	}})
+	if s, err := other.Signer(ctx, alice); s != nil || !errors.Is(err, errInjected) {
+		t.Errorf("a key that cannot be compared: %v, %v", s, err)
 	}
 	signer, failure = stored{k.key(bob), "x"}, nil
 	if _, err := h.Signer(ctx, bob); !errors.Is(err, repo.ErrRepoNotFound) {

@@ -3,6 +3,8 @@ package repo
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -50,12 +52,12 @@ func notesHost(t *testing.T) (*Host, func(rkey, text string) Result) {
 type readCounter struct {
 	storage.Reader
 	reads  *int
-	change func(*storage.Record) // nil: nothing
+	change func(*storage.Record) error // nil: nothing
 }
 
 func (c readCounter) see(rec storage.Record, err error) (storage.Record, error) {
 	if *c.reads++; c.change != nil && err == nil {
-		c.change(&rec)
+		err = c.change(&rec)
 	}
 	return rec, err
 }
@@ -101,7 +103,18 @@ func (w *cutWriter) Write(b []byte) (int, error) {
 func TestExportsThatAreCut(t *testing.T) {
 	h, add := notesHost(t)
 	var cids []cid.Cid
-	add("a", "first")
+	var long Batch // paths that are longer than their records, so that most bytes are those of nodes
+	for i := range 200 {
+		rec, err := data.Encode(map[string]any{"$type": "com.example.note"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rkey := syntax.RecordKey(fmt.Sprintf("%03d", i) + strings.Repeat("x", 400))
+		long.Writes = append(long.Writes, Write{Action: Create, Collection: "com.example.note", RKey: rkey, Record: rec})
+	}
+	if _, err := h.Apply(t.Context(), someone, long); err != nil {
+		t.Fatal(err)
+	}
 	since := add("b", strings.Repeat("b", 40_000))
 	for i := range 8 {
 		cids = append(cids, add(fmt.Sprint("c", i), fmt.Sprint(i, strings.Repeat("c", 60_000))).Records[0].CID)
@@ -118,9 +131,9 @@ func TestExportsThatAreCut(t *testing.T) {
 		export func(storage.Reader, io.Writer) error
 		reads  int
 	}{
-		"whole":              {export("", history{}), 10},
+		"whole":              {export("", history{}), 209},
 		"since":              {export(since.Head.Rev, was), 8},
-		"since, with no log": {export(since.Head.Rev, history{}), 10},
+		"since, with no log": {export(since.Head.Rev, history{}), 209},
 		"since the head":     {export(head, history{}), 0},
 		"blocks": {func(r storage.Reader, w io.Writer) error {
 			missing, err := h.exportBlocks(t.Context(), someone, r, cids, w)
@@ -131,7 +144,7 @@ func TestExportsThatAreCut(t *testing.T) {
 		}, 12}, // four of them twice
 	} {
 		reads := 0
-		run := func(w io.Writer, change func(*storage.Record)) error {
+		run := func(w io.Writer, change func(*storage.Record) error) error {
 			reads = 0
 			return h.View(t.Context(), someone, func(r storage.Reader) error {
 				return c.export(readCounter{r, &reads, change}, w)
@@ -148,15 +161,28 @@ func TestExportsThatAreCut(t *testing.T) {
 				t.Errorf("%s, cut after %d of %d bytes: %v, %d records were read, %d of them before", name, left, whole.Len(), err, reads, w.reads)
 			}
 		}
+		errRead := errors.New("it cannot be read")
+		for n := 1; n <= c.reads; n += max(1, c.reads/20) {
+			err := run(io.Discard, func(*storage.Record) error {
+				if reads == n {
+					return errRead
+				}
+				return nil
+			})
+			if !errors.Is(err, errRead) || reads != n {
+				t.Errorf("%s, read %d of %d fails: %v after %d reads", name, n, c.reads, err, reads)
+			}
+		}
 		if name == "blocks" || c.reads == 0 {
 			continue
 		}
-		for what, change := range map[string]func(*storage.Record){
-			"of another value": func(rec *storage.Record) { rec.CID = was.head.Commit },
-			"of another path":  func(rec *storage.Record) { rec.Path += "x" },
+		for what, change := range map[string]func(*storage.Record) error{
+			"of another value": func(rec *storage.Record) error { rec.CID = was.head.Commit; return nil },
+			"of another path":  func(rec *storage.Record) error { rec.Path += "x"; return nil },
+			"that is gone":     func(*storage.Record) error { return storage.ErrNotFound },
 		} {
-			if name == "since" && what == "of another path" {
-				continue // it asks for records by their paths
+			if (name == "since") != (what == "that is gone") && what != "of another value" {
+				continue // it alone asks for records by their paths
 			}
 			if err := run(io.Discard, change); !errors.Is(err, storage.ErrCorrupt) || reads != 1 {
 				t.Errorf("%s, a record %s: %v after %d reads", name, what, err, reads)
@@ -303,6 +329,65 @@ func TestConditionsAfterAConflict(t *testing.T) {
 	if h.stillSo(t.Context(), "did:web:nobody.test", nil) {
 		t.Error("nobody's")
 	}
+}
+
+// A tree that changes while it is rebuilt, again and again, is rebuilt in the reader's own snapshot in
+// the end.
+func TestTreeThatChangesWheneverItIsRebuilt(t *testing.T) {
+	other, add := notesHost(t)
+	store, views := other.store, 0
+	store.Repos = movingRepos{store.Repos, func() { views++; add(fmt.Sprint(views), "x") }}
+	h := NewHost(Config{Store: store, TempDir: t.TempDir(), Signer: other.signer})
+	st, err := h.Stats(t.Context(), someone)
+	head, _ := other.Head(t.Context(), someone)
+	if err != nil || st.Head != head || st.Records != views || views != 2*treeTries+1 {
+		t.Errorf("%+v after %d snapshots, the head is %v; %v", st, views, head, err)
+	}
+}
+
+// movingRepos is a store in which another process is faster than each snapshot.
+type movingRepos struct {
+	storage.Repos
+	move func()
+}
+
+func (m movingRepos) View(ctx context.Context, did syntax.DID, fn func(storage.Reader) error) error {
+	m.move()
+	return m.Repos.View(ctx, did, fn)
+}
+
+// Rows are found again by another version of this program: their form is part of the store's.
+func TestRowsOfKeys(t *testing.T) {
+	x := Index{Name: "tags"}
+	long := strings.Repeat("x", maxIndexKey)
+	for key, want := range map[string]string{
+		"":           "index/tags/\x01",
+		"a b":        "index/tags/a b\x01",
+		"ä/":         "index/tags/ä/\x01",
+		long:         "index/tags/" + long + "\x01",
+		long + "x":   "index/tags/sha256:" + hexSum(long+"x") + "\x01",
+		"a\x1fb":     "index/tags/sha256:" + hexSum("a\x1fb") + "\x01",
+		"a\xffb":     "index/tags/sha256:" + hexSum("a\xffb") + "\x01",
+		"index/\x01": "index/tags/sha256:" + hexSum("index/\x01") + "\x01",
+	} {
+		if got := x.rowPrefix(key); got != want {
+			t.Errorf("%q: %q, want %q", key, got, want)
+		}
+	}
+	for want, list := range map[bool][]syntax.NSID{true: {"a.b.c", "a.b.d"}, false: {"a.b.c"}} {
+		x.Collections = list
+		if x.has("a.b.d") != want || !x.has("a.b.c") {
+			t.Errorf("an index of %v", list)
+		}
+	}
+	if x.Collections = nil; !x.has("a.b.d") {
+		t.Error("an index of all collections")
+	}
+}
+
+func hexSum(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
 }
 
 // An index is built from each of its collections, once.

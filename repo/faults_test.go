@@ -304,6 +304,29 @@ func TestChangesOfWhichOneCallFails(t *testing.T) {
 			return err
 		},
 		"Delete": func(w *flakyWorld) error { return w.Delete(ctx, alice, w.AccountEvent(alice, commit.Deleted)) },
+		"Find what must be built": func(w *flakyWorld) error {
+			all := repo.Index{Name: "all", Replaces: []string{"old/"}, Keys: func(c syntax.NSID, _ syntax.RecordKey, _ *data.Encoded) []string { return []string{string(c)} }}
+			w.Host = repo.NewHost(repo.Config{Store: w.Store(), Signer: k.signer, TempDir: dir, Indexes: []repo.Index{subjects(), all}})
+			for limit, want := range []string{"[]", "[com.example.like/a]", "[com.example.like/a com.example.like/b]", "[com.example.like/a com.example.like/b com.example.like/c]", "[com.example.like/a com.example.like/b com.example.like/c]"} {
+				paths, err := w.Find(ctx, alice, "all", string(likes), limit)
+				if err != nil {
+					return err
+				}
+				if fmt.Sprint(paths) != want {
+					return fmt.Errorf("up to %d: %v", limit, paths)
+				}
+			}
+			return nil
+		},
+		"DeleteStep of nobody": func(w *flakyWorld) error {
+			err := w.DeleteStep(ctx, bob, func(*repo.Step) error { return nil })
+			if errors.Is(err, repo.ErrRepoNotFound) {
+				return nil
+			} else if err == nil {
+				return errors.New("it succeeds")
+			}
+			return err
+		},
 		"DeleteStep": func(w *flakyWorld) error {
 			return w.DeleteStep(ctx, alice, func(s *repo.Step) error {
 				_, err := s.Get(ctx, "mine")

@@ -82,7 +82,9 @@ func TestColdReadersShareOneRebuild(t *testing.T) {
 	stores(t, func(t *testing.T, store storage.Store) {
 		c := &viewCounter{Repos: store.Repos, gate: make(chan struct{})}
 		store.Repos = c
+		procs := runtime.GOMAXPROCS(8) // several rebuilds may run at once
 		h := filled(t, store, 50, repo.Config{CacheBytes: 1}, alice, bob)
+		runtime.GOMAXPROCS(procs)
 		c.rebuilds.Store(0)
 		c.most.Store(0)
 		var wg sync.WaitGroup

@@ -157,3 +157,21 @@ func TestRowsOfAnotherHead(t *testing.T) {
 		t.Errorf("likes %v", got)
 	}
 }
+
+// An index that is not unique is not built before somebody looks something up in it; and those who
+// write records that it has nothing to do with never need it.
+func TestIndexThatNobodyNeedsYet(t *testing.T) {
+	k, store := &keys{}, memoryStore()
+	create(t, repo.NewHost(repo.Config{Store: store, Signer: k.signer, TempDir: t.TempDir()}), alice)
+	h := indexedHost(store, k)
+	apply(t, h, alice, map[string]string{}, one(repo.Create, "a", record(t, map[string]any{"$type": string(notes), "tags": []any{"x"}}), nil))
+	if v := get(t, store, "index/"); v != "" {
+		t.Errorf("it was built: %q", v)
+	}
+	if paths, err := h.Find(ctx, alice, "tags", "x", 10); err != nil || len(paths) != 1 {
+		t.Error(paths, err)
+	}
+	if v := get(t, store, "index/"); v == "" {
+		t.Error("it was not built")
+	}
+}
