@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
@@ -295,39 +294,6 @@ func TestChangesOfNothing(t *testing.T) {
 		if before, after, ok := cutLast(in); before != want[0] || after != want[1] || ok != (in != "" && in != "x") {
 			t.Errorf("%q: %q, %q, %v", in, before, after, ok)
 		}
-	}
-}
-
-// Followers of an account that is active again are told so, and to look at its identity.
-func TestWhatActivationTells(t *testing.T) {
-	w, ctx := newFlakyWorld(t), t.Context()
-	_, before, err := w.store.Events.Bounds(ctx)
-	if err == nil {
-		err = w.Activate(ctx, Trusted(other))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	told := map[string]int{}
-	for ev, err := range w.store.Events.Since(ctx, before) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		m, err := commit.Decode(ev.Kind, ev.Payload)
-		if err != nil || m.About() != other {
-			t.Fatalf("%s: %v", ev.Kind, err)
-		}
-		switch m := m.(type) {
-		case *commit.Account:
-			if m.Active && m.Status == "" {
-				told["active"]++
-			}
-		case *commit.Identity:
-			told[string(m.Handle)]++
-		}
-	}
-	if told["active"] != 1 || told["bob.test"] != 1 {
-		t.Errorf("told %v", told)
 	}
 }
 
