@@ -135,7 +135,6 @@ func (s *Store) checkAccount(ctx context.Context, did syntax.DID) (problems []ch
 	}
 	var found []check.Problem
 	err = s.store.KV.Read(ctx, func(r storage.KVReader) error {
-		found = nil
 		l, err := readLayout(ctx, r)
 		if err != nil {
 			return err
@@ -233,7 +232,6 @@ func (s *Store) eachKey(ctx context.Context, prefix string, fn func(key string) 
 	for {
 		var keys []string
 		err := s.store.KV.Read(ctx, func(r storage.KVReader) error {
-			keys = nil
 			for pair, err := range r.Keys(ctx, within) {
 				if err != nil {
 					return err

@@ -18,6 +18,7 @@ type flaky struct {
 	storage.Store
 	failAt, calls, failed atomic.Int64
 	method                atomic.Value // that of the call that failed
+	twice                 atomic.Bool  // KV.Write calls its function twice, as a store does that begins a transaction anew
 	t                     *testing.T
 }
 
@@ -64,6 +65,18 @@ func (k strictKV) Read(ctx context.Context, fn func(storage.KVReader) error) err
 }
 
 func (k strictKV) Write(ctx context.Context, fn func(storage.KVTx) error) error {
+	if k.f.twice.Load() {
+		lost := errors.New("the transaction was lost")
+		err := k.KV.Write(ctx, func(tx storage.KVTx) error {
+			if err := fn(tx); err != nil {
+				return err
+			}
+			return lost
+		})
+		if !errors.Is(err, lost) {
+			return err
+		}
+	}
 	return k.KV.Write(ctx, func(tx storage.KVTx) error { return k.f.hear(func() error { return fn(tx) }) })
 }
 

@@ -111,7 +111,6 @@ func (s *Store) repair(ctx context.Context, over func(key string, n note) bool) 
 	}
 	var list []left
 	err := s.store.KV.Read(ctx, func(r storage.KVReader) error {
-		list = nil
 		for doc, err := range storedjson.Documents[note](ctx, r, pendingPrefix) {
 			if err != nil {
 				return err
@@ -239,7 +238,6 @@ func (s *Store) migrateKeys(ctx context.Context, l layout) error {
 	}
 	var page []storage.KVPair
 	err := s.store.KV.Read(ctx, func(r storage.KVReader) error {
-		page = nil
 		for pair, err := range r.Keys(ctx, rng) {
 			if err != nil {
 				return err

@@ -183,9 +183,7 @@ func (s *Store) takeBack(ctx context.Context, did syntax.DID, notify func(contex
 	var notified []string
 	for range maxMoves {
 		a, err := s.ByDID(ctx, did)
-		if errors.Is(err, ErrNotFound) {
-			return nil
-		} else if err != nil {
+		if err != nil {
 			return err
 		}
 		if notified != nil && slices.Equal(notified, a.indexKeys()) {

@@ -350,7 +350,6 @@ func (s *Store) abandoned(key string, n note) bool {
 func (s *Store) finishAbandoned(ctx context.Context, did syntax.DID) error {
 	var ids []string
 	err := s.store.KV.Read(ctx, func(r storage.KVReader) error {
-		ids = nil
 		list, err := notes(ctx, r, did)
 		for key, n := range list {
 			if s.abandoned(key, n) {

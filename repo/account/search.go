@@ -105,7 +105,6 @@ func (s *Store) Takedowns(ctx context.Context, did syntax.DID, cursor string, li
 		rng.From = max(rng.From, takedownPrefix+cursor+"\x00")
 	}
 	err = s.View(ctx, Trusted(did), func(_ Account, r storage.KVReader) error {
-		list, next = nil, ""
 		last := ""
 		for pair, err := range r.Keys(ctx, rng) {
 			if err != nil {

@@ -224,7 +224,6 @@ func (s *Store) page(ctx context.Context, rng storage.Range, limit int) (list []
 func (s *Store) pageOf(ctx context.Context, rng storage.Range, limit int) (list []Account, last string, n int, err error) {
 	var dids []syntax.DID
 	err = s.store.KV.Read(ctx, func(r storage.KVReader) error {
-		dids = nil
 		for pair, err := range r.Keys(ctx, rng) {
 			if err != nil {
 				return err
