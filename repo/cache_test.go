@@ -20,6 +20,20 @@ func stateOf(t *testing.T, n int, size int64) state {
 	return state{head: storage.Head{Rev: syntax.TID(rune('a' + n))}, tree: tree, size: size}
 }
 
+// Each look-up is counted, wherever the tree is.
+func TestHitsAndMisses(t *testing.T) {
+	for name, size := range map[string]int64{"small": 100, "larger than the cache": 100_000} {
+		c := &treeCache{limit: 10_000}
+		c.get(someone)
+		c.put(someone, stateOf(t, 1, size))
+		c.get(someone)
+		c.get(someone)
+		if c.hits != 2 || c.misses != 1 {
+			t.Errorf("%s: %d hits, %d misses", name, c.hits, c.misses)
+		}
+	}
+}
+
 // A state that may be outdated replaces none that is cached, whether that is larger than the cache
 // or not; a new one replaces any.
 func TestCacheKeepsTheNewestState(t *testing.T) {

@@ -405,3 +405,33 @@ func TestRangesOfIndexes(t *testing.T) {
 		}
 	}
 }
+
+// Whoever describes a blob wrongly is told what the blob has.
+func TestWhatABlobHas(t *testing.T) {
+	h, _ := notesHost(t)
+	info, err := h.UploadBlob(t.Context(), someone, "text/plain", strings.NewReader("twelve bytes"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []BlobError{
+		{Field: "size", Got: "16", Have: "12"},
+		{Field: "mimeType", Got: "text/html", Have: "text/plain"},
+	} {
+		b := data.Blob{Ref: info.CID, MIME: "text/plain", Size: 12}
+		if want.Field == "size" {
+			b.Size = 16
+		} else {
+			b.MIME = "text/html"
+		}
+		rec, err := data.Encode(map[string]any{"$type": "com.example.note", "b": b.Value()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = h.Apply(t.Context(), someone, Batch{Writes: []Write{{Action: Create, Collection: "com.example.note", RKey: "a", Record: rec}}})
+		want.Ref, want.RecordPath = info.CID, "com.example.note/a"
+		var got *BlobError
+		if !errors.As(err, &got) || *got != want {
+			t.Errorf("%v, want %v", err, &want)
+		}
+	}
+}

@@ -168,6 +168,11 @@ func TestIndexThatNobodyNeedsYet(t *testing.T) {
 	if v := get(t, store, "index/"); v != "" {
 		t.Errorf("it was built: %q", v)
 	}
+	full := store // nothing can be written
+	full.Repos = &faulty{Repos: store.Repos, before: true}
+	if paths, err := indexedHost(full, k).Find(ctx, alice, "tags", "x", 10); !errors.Is(err, errInjected) {
+		t.Errorf("an index that cannot be built: %v, %v", paths, err)
+	}
 	if paths, err := h.Find(ctx, alice, "tags", "x", 10); err != nil || len(paths) != 1 {
 		t.Error(paths, err)
 	}

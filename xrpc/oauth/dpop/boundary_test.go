@@ -32,6 +32,11 @@ func TestNormalURLOfEscapes(t *testing.T) {
 			t.Errorf("%s: %q, %v; want %q", in, got, err, want)
 		}
 	}
+	for in, want := range map[string]string{"%zz": "/%zz", "/%": "/%", "/%4": "/%4", "/%+1": "/%+1", "/%4g%41": "/%4gA", "/%/0": "/%/0"} {
+		if got := normalPath(in); got != want {
+			t.Errorf("%s: %q, want %q", in, got, want)
+		}
+	}
 	long := host + strings.Repeat("a", maxURL-len(host))
 	if _, err := normalURL(long); err != nil {
 		t.Errorf("the longest address: %v", err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -49,9 +50,9 @@ func normalPath(p string) string {
 			b.WriteByte(c)
 			continue
 		}
-		c, ok := hexByte(p[i+1], p[i+2])
-		switch {
-		case !ok:
+		v, err := strconv.ParseUint(p[i+1:i+3], 16, 8)
+		switch c = byte(v); {
+		case err != nil:
 			b.WriteByte('%')
 			continue
 		case isUnreserved(c):
@@ -90,22 +91,4 @@ func normalPath(p string) string {
 
 func isUnreserved(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~", c) >= 0
-}
-
-func hexByte(a, b byte) (byte, bool) {
-	x, ok1 := hexDigit(a)
-	y, ok2 := hexDigit(b)
-	return x<<4 | y, ok1 && ok2
-}
-
-func hexDigit(c byte) (byte, bool) {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0', true
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10, true
-	case 'A' <= c && c <= 'F':
-		return c - 'A' + 10, true
-	}
-	return 0, false
 }

@@ -1,33 +1,43 @@
 package provider
 
 import (
+	"fmt"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"testing"
 
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage/storagetest"
 )
 
 // crashes runs something once for each call of the store, at which the process dies, and then after a
-// restart. It ends when something needs no more calls.
+// restart; and once more for each call that fails alone, before others that do not. It ends when
+// something needs no more calls.
 func crashes(t *testing.T, prepare func(*world) (run func(), check func(name string, died bool))) {
-	for _, after := range []bool{false, true} {
+	for name, faults := range map[string]func(n int) (f storagetest.Faults, died func() bool){
+		"before call": func(n int) (storagetest.Faults, func() bool) {
+			d := &storagetest.Death{At: n}
+			return d.Faults(), d.Died
+		},
+		"after call": func(n int) (storagetest.Faults, func() bool) {
+			d := &storagetest.Death{At: n, After: true}
+			return d.Faults(), d.Died
+		},
+		"a call that fails": oneFails,
+	} {
 		for n := 1; ; n++ {
 			if n > 200 {
 				t.Fatal("it never ends")
 			}
 			w := newWorld(t)
 			run, check := prepare(w)
-			d := &storagetest.Death{At: n, After: after}
-			w.open(d.Faults().Wrap(w.store))
+			f, died := faults(n)
+			w.open(f.Wrap(w.store))
 			run()
 			w.open(w.store)
-			name := "before call"
-			if after {
-				name = "after call"
-			}
-			check(name, d.Died())
-			if !d.Died() {
+			check(fmt.Sprint(name, " ", n), died())
+			if !died() {
 				if n <= 4 {
 					t.Errorf("only %d calls", n-1)
 				}
@@ -35,6 +45,50 @@ func crashes(t *testing.T, prepare func(*world) (run func(), check func(name str
 			}
 		}
 	}
+}
+
+// oneFails is a store of which the n-th call fails, or what an iterator has after a value.
+func oneFails(n int) (storagetest.Faults, func() bool) {
+	var calls atomic.Int64
+	call := func(string) error {
+		if calls.Add(1) == int64(n) {
+			return errBroken
+		}
+		return nil
+	}
+	return storagetest.Faults{Before: call, After: func(method string) error {
+		switch method {
+		case "Reader.Keys", "KVReader.Keys", "KVTx.Keys":
+			return call(method)
+		}
+		return nil
+	}}, func() bool { return calls.Load() >= int64(n) }
+}
+
+// Whatever call fails when an account ends all sessions: it is told so, and can do it again.
+func TestCrashInEndAll(t *testing.T) {
+	crashes(t, func(w *world) (func(), func(string, bool)) {
+		a := w.public()
+		tok := a.login()
+		var err error
+		return func() { err = w.p.Apps().EndAll(t.Context(), account.Trusted(alice)) }, func(name string, died bool) {
+			if died == (err == nil) {
+				t.Errorf("%s: %v", name, err)
+			}
+			if err == nil {
+				if n := len(w.sessions()); n != 0 {
+					t.Errorf("%s: %d sessions", name, n)
+				}
+			}
+			if err := w.p.Apps().EndAll(t.Context(), account.Trusted(alice)); err != nil {
+				t.Errorf("%s, again: %v", name, err)
+			}
+			a.alive(tok.access, false)
+			if n := len(w.sessions()); n != 0 {
+				t.Errorf("%s, again: %d sessions", name, n)
+			}
+		}
+	})
 }
 
 // Whatever call of a refresh the process dies at: the client asks again, and goes on.
