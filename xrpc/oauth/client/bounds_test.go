@@ -185,6 +185,18 @@ func testClient(t *testing.T, change ...func(*Config)) *Client {
 	return c
 }
 
+// What a program configures is not changed: two clients may be made of it.
+func TestKeysOfTheCallerAreNotChanged(t *testing.T) {
+	signer, err := crypto.GenerateKey(crypto.P256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := []Key{{Signer: signer}}
+	if c := testClient(t, func(cfg *Config) { cfg.Keys = keys }); c.cfg.Keys[0].ID == "" || keys[0].ID != "" {
+		t.Errorf("%q, the caller's %q", c.cfg.Keys[0].ID, keys[0].ID)
+	}
+}
+
 // The metadata of a client are what servers take.
 func TestMetadataOfAllForms(t *testing.T) {
 	web := Metadata{ID: "https://app.example/m.json", RedirectURIs: []string{"https://app.example/cb"}, Scope: "atproto repo:a.b.c"}

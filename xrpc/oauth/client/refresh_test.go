@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"maps"
@@ -376,6 +377,30 @@ func TestBodies(t *testing.T) {
 	before := s.count("/xrpc/com.atproto.server.getSession")
 	if err := upload(reader{strings.NewReader("stream")}); err != nil || s.count("/xrpc/com.atproto.server.getSession") != before {
 		t.Errorf("a stream at once: %v", err)
+	}
+	for asks, pause := range []time.Duration{50 * time.Second, time.Minute} { // after the last nonce
+		net.Clock.Advance(pause)
+		if err := upload(reader{strings.NewReader("stream")}); err != nil || s.count("/xrpc/com.atproto.server.getSession") != before+asks {
+			t.Errorf("a stream after %v: %v", pause, err)
+		}
+	}
+	// If that fails, the body is not sent.
+	net.Clock.Advance(time.Minute)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := x.Client().Upload(gone, aMethod, "text/plain", reader{strings.NewReader("stream")}, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("a stream of a caller that is gone: %v", err)
+	}
+	// A body that cannot be had again after all is the caller's error.
+	s.do(func() { s.nonce = "a third" })
+	r, err := http.NewRequestWithContext(t.Context(), "POST", s.origin+"/xrpc/"+aMethod, strings.NewReader("bytes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := errors.New("the file is gone")
+	r.GetBody = func() (io.ReadCloser, error) { return nil, lost }
+	if _, err := x.HTTPClient().Do(r); !errors.Is(err, lost) {
+		t.Errorf("a body that is gone: %v", err)
 	}
 }
 
