@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
@@ -138,18 +139,37 @@ func TestWhatTheTakedownEnded(t *testing.T) {
 func TestKeyThatIsReplacedWhileItIsRead(t *testing.T) {
 	w := newFlakyWorld(t)
 	w.anew(t)
+	if _, err := w.keys.Signer(t.Context(), owner); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := w.keys.open.Get(owner); !ok {
+		t.Error("one that nobody has replaced is not remembered")
+	}
+	next, err := crypto.GenerateKey(crypto.K256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replace := w.keys.Forget
 	f := storagetest.Faults{Before: func(method string) error {
 		if method == "Repos.View" {
-			w.keys.Forget(owner)
+			replace(owner)
 		}
 		return nil
 	}}
 	w.keys.store = f.Wrap(w.keys.store)
+	w.keys.Forget(owner)
 	if _, err := w.keys.Signer(t.Context(), owner); err != nil {
 		t.Fatal(err)
 	}
 	if _, ok := w.keys.open.Get(owner); ok {
 		t.Error("it is remembered")
+	}
+	replace = func(did syntax.DID) { w.keys.put(did, next, []byte("sealed")) }
+	if _, err := w.keys.Signer(t.Context(), owner); err != nil {
+		t.Fatal(err)
+	}
+	if key, ok := w.keys.open.Get(owner); !ok || !key.PublicKey().Equal(next.PublicKey()) {
+		t.Error("it is remembered instead of the new one")
 	}
 }
 

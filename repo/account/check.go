@@ -196,16 +196,14 @@ func (s *Store) checkCount(ctx context.Context) ([]check.Problem, error) {
 		}
 	}
 	var l layout
-	pending := false
 	err := s.store.KV.Read(ctx, func(r storage.KVReader) (err error) {
 		for _, err := range r.Keys(ctx, storage.Prefix(pendingPrefix)) {
-			pending = true
-			return err
+			return err // l.Version stays 0
 		}
 		l, err = readLayout(ctx, r)
 		return err
 	})
-	if err != nil || pending || l.Version == 0 || l.Count == n {
+	if err != nil || l.Version == 0 || l.Count == n {
 		return nil, err
 	}
 	return problem("", "there are %d repositories, but %d accounts were counted", n, l.Count), nil

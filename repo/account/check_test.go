@@ -83,6 +83,14 @@ func checkerOfAccounts(t *testing.T) {
 	if _, err := c.Key(ctx, other); !errors.Is(err, ErrNotFound) {
 		t.Errorf("nobody's key: %v", err)
 	}
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := c.Others(gone, func(syntax.DID, string) {}); !errors.Is(err, context.Canceled) {
+		t.Errorf("a check that is given up: %v", err)
+	}
+	if problems, err := s.checkAccount(ctx, other); err != nil || problems != nil {
+		t.Errorf("an account that was deleted meanwhile: %v %v", problems, err)
+	}
 	if is, err := c.Incomplete(ctx, owner); is || err != nil {
 		t.Errorf("%v %v", is, err)
 	}

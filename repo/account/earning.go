@@ -82,7 +82,7 @@ func (s *Store) AccountInvites(ctx context.Context, hostname string, who Caller,
 		return nil, err
 	}
 	now, err := s.Authenticate(ctx, who)
-	if err == nil && now.InvitesDisabled && !a.InvitesDisabled && len(made) > 0 { // meanwhile
+	if err == nil && now.InvitesDisabled && !a.InvitesDisabled { // meanwhile
 		if err := s.DisableInvites(ctx, made, nil, nil); err != nil {
 			return nil, err
 		}

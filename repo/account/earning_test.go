@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -39,6 +40,7 @@ func TestEarnInvites(t *testing.T) {
 		{"one it has", Earning{Interval: 7 * day}, 15 * day, []Invite{own(7*day, false, false)}, 1},
 		{"one that was used counts as earned", Earning{Interval: 7 * day}, 8 * day, []Invite{own(7*day, true, false)}, 0},
 		{"one that was disabled too", Earning{Interval: 7 * day}, 8 * day, []Invite{own(7*day, false, true)}, 0},
+		{"five that were used are not open", Earning{Interval: day}, 100 * day, slices.Repeat([]Invite{own(7*day, true, false)}, 5), 5},
 		{"not from before the epoch", Earning{Interval: 7 * day, Epoch: start.Add(14 * day)}, 22 * day, nil, 1},
 		{"a code from before the epoch", Earning{Interval: 7 * day, Epoch: start.Add(14 * day)}, 22 * day, []Invite{own(7*day, true, false)}, 1},
 		{"an account from after the epoch", Earning{Interval: 7 * day, Epoch: start.Add(-14 * day)}, 15 * day, nil, 2},

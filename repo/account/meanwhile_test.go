@@ -116,6 +116,26 @@ func TestEarnedInvitesMeanwhile(t *testing.T) {
 	if err != nil || earned != 3 || len(list) != 5 {
 		t.Errorf("%d codes, %d earned: %v", len(list), earned, err)
 	}
+	w.clock = w.clock.Add(10 * time.Hour)
+	writes := 0
+	if _, err := w.Update(ctx, Trusted(owner), func(a *Account, _ *repo.Step) error { a.InvitesDisabled = false; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	made = false
+	s = Open(repo.Config{Store: storagetest.Faults{Before: func(m string) error {
+		if m == "KV.Write" {
+			if writes++; writes == 2 {
+				return errFlaky
+			}
+		}
+		return nil
+	}}.Wrap(s.store), TempDir: t.TempDir(), Now: func() time.Time { return w.clock }}, testBox(t))
+	if err := w.DisableInvites(ctx, nil, []string{owner}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := s.AccountInvites(ctx, "pds.test", Trusted(owner), e); !errors.Is(err, errFlaky) || list != nil {
+		t.Errorf("they could not be disabled: %v, %v", list, err)
+	}
 	asked := 0
 	who := NewCaller(owner, "", func(context.Context, storage.KVReader, Account) ([]storage.KVCheck, error) {
 		if asked++; asked > 1 {
@@ -275,5 +295,72 @@ func TestBlobsOfADeletionThatWasInterrupted(t *testing.T) {
 		if _, err := w.store.Repos.Head(ctx, owner); (err == nil) != again {
 			t.Errorf("again %v: the repository: %v", again, err)
 		}
+	}
+}
+
+// A change whose caller leaves while the directory is told goes on to its end.
+func TestCallersWhoLeave(t *testing.T) {
+	w := newFlakyWorld(t)
+	for name, change := range map[string]func(ctx context.Context, leave func()) error{
+		"rename": func(ctx context.Context, leave func()) error {
+			return w.ChangeHandle(ctx, Trusted(owner), "ally.test", func(context.Context, syntax.Handle) error { leave(); return nil })
+		},
+		"rotate": func(ctx context.Context, leave func()) error {
+			return w.RotateKey(ctx, Trusted(owner), func(context.Context, *crypto.PublicKey) error { leave(); return nil })
+		},
+	} {
+		ctx, leave := context.WithCancel(t.Context())
+		if err := change(ctx, leave); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A deletion of an account whose names never rest ends.
+func TestDeletionsMeanwhile(t *testing.T) {
+	w, ctx := newFlakyWorld(t), t.Context()
+	elsewhere := w.overtaken(t, "", nil)
+	tries := 0
+	s := Open(repo.Config{Store: storagetest.Faults{After: func(m string) error {
+		if m == "KV.Write" { // the deletion has left its note, or has ended
+			tries++
+			return elsewhere.ChangeHandle(ctx, Trusted(other), syntax.Handle(fmt.Sprintf("b%d.test", tries)), nil)
+		}
+		return nil
+	}}.Wrap(w.flaky.Store), TempDir: t.TempDir(), Now: func() time.Time { return w.clock }}, testBox(t))
+	s.migrated.Store(true)
+	if err := s.Delete(ctx, Trusted(other)); !errors.Is(err, errMoved) || tries != 2*(maxMoves+1) {
+		t.Errorf("%d transactions: %v", tries, err)
+	}
+}
+
+// What cannot be done is refused, with the error of whatever refuses it.
+func TestRefusals(t *testing.T) {
+	w, ctx := newFlakyWorld(t), t.Context()
+	for name, x := range map[string]struct{ err, want error }{
+		"announce nobody's status":   {w.AnnounceStatus(ctx, Trusted(third)), ErrNotFound},
+		"announce nobody's identity": {w.AnnounceIdentity(ctx, Trusted(third)), ErrNotFound},
+		"refused preferences":        {w.SetPreferences(ctx, Trusted(owner), func([]Preference) ([]Preference, error) { return nil, errFlaky }), errFlaky},
+	} {
+		if !errors.Is(x.err, x.want) {
+			t.Errorf("%s: %v", name, x.err)
+		}
+	}
+	err := w.SetPreferences(ctx, Trusted(owner), func([]Preference) ([]Preference, error) { return []Preference{{"$type": []byte("{")}}, nil })
+	if list, readErr := w.Preferences(ctx, owner); err == nil || readErr != nil || len(list) != 1 || list[0].Type() != "a" {
+		t.Errorf("preferences that are no JSON: %v, %v, %v", err, list, readErr)
+	}
+	s, kv, _ := newStuck(t)
+	kv.full.Store(true)
+	if _, err := s.UserHandle(ctx, Trusted(owner)); !errors.Is(err, errFull) {
+		t.Errorf("a name that cannot be stored: %v", err)
+	}
+	r, err := w.Reserve(ctx, Account{DID: third, Handle: "carol.test", Invite: w.code})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, w.Store, invitePrefix+w.code, "")
+	if err := r.Release(ctx); err != nil {
+		t.Errorf("a code that is gone: %v", err)
 	}
 }

@@ -274,8 +274,8 @@ func (s *Store) countMade(ctx context.Context, tx storage.KVTx, a Account) error
 		return err
 	}
 	key := pendingOf(a.DID) + a.Made
-	n, ok := list[key]
-	if !ok || !n.Makes {
+	n := list[key]
+	if !n.Makes {
 		return nil
 	}
 	n.Makes = false

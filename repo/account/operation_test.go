@@ -296,6 +296,7 @@ func TestMisuse(t *testing.T) {
 			New(Config{Host: repo.NewHost(repo.Config{Store: without, Signer: keys.Signer, TempDir: t.TempDir()}), Keys: keys})
 		},
 		"KeysConfig.Store":    func() { NewKeys(KeysConfig{Box: box}) },
+		"needs Repos and KV":  func() { NewKeys(KeysConfig{Store: without, Box: box}) },
 		"KeysConfig.Box":      func() { NewKeys(KeysConfig{Store: store}) },
 		"needs an Admission":  func() { NewCaller(owner, "", nil) },
 		"Config.Store.Blobs ": func() { Open(repo.Config{Store: storage.Store{Repos: store.Repos, KV: store.KV}}, box) },
