@@ -57,6 +57,31 @@ func TestFirstStart(t *testing.T) {
 	w.wait("bob 🎧", "alice 🌱", "bob ☕")
 }
 
+// TestNothingWasSaid: an app that had its records from lists alone, and no event, finds what has
+// happened while it was away.
+func TestNothingWasSaid(t *testing.T) {
+	w := newWorld(t)
+	w.stop()
+	files, _ := filepath.Glob(filepath.Join(w.set.dir, database+"*"))
+	for _, f := range files {
+		if err := os.Remove(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alice, bob := w.pds.Account("alice"), w.pds.Account("bob")
+	w.say(alice, "👍")
+	w.say(bob, "☕")
+	w.start()
+	w.wait("bob ☕", "alice 👍")
+	w.restartWithout(func() {
+		w.say(w.pds.Account("carol"), "🚀")
+		if err := api.ServerDeactivateAccount(t.Context(), bob, api.ServerDeactivateAccountInput{}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	w.wait("carol 🚀", "alice 👍")
+}
+
 // TestMissedEvents: what happened while the app was away is found, also what is not in the log any
 // more, and also if the PDS has lost its own numbers.
 func TestMissedEvents(t *testing.T) {

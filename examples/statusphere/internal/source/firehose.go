@@ -73,8 +73,9 @@ func (f *firehose) follow(ctx context.Context) error {
 	if found && seq >= 0 {
 		c.Cursor = &seq
 	} else if listed = false; found {
-		// It was followed, but said nothing. What it would have said since then is in the list.
-		if err := f.Index.SetListed(ctx, f.host, false); err != nil {
+		// It was followed, but said nothing. What it has said since then was missed: what is new is
+		// in the list, and the known repositories are read again, as some may not be active any more.
+		if err := f.Index.Restart(ctx, f.host); err != nil {
 			return err
 		}
 	}
