@@ -20,6 +20,7 @@ func (tab *Tab) Authenticator() *Authenticator {
 		Protocol: webauthn.AuthenticatorProtocolCtap2, Ctap2version: webauthn.Ctap2versionCtap21, Transport: webauthn.AuthenticatorTransportInternal,
 		HasResidentKey: true, HasUserVerification: true, IsUserVerified: true, AutomaticPresenceSimulation: true,
 		DefaultBackupEligibility: true, DefaultBackupState: true,
+		HasCmtgKey: true, // nobody asks for one, but Chromium 156 takes no passkey that could have one
 	}})
 	return &Authenticator{tab, out.AuthenticatorID}
 }
@@ -48,7 +49,10 @@ func (a *Authenticator) Credentials() []*webauthn.Credential {
 // Add puts a passkey in, as one that was copied from another authenticator.
 func (a *Authenticator) Add(c *webauthn.Credential) {
 	a.tab.t.Helper()
-	do(a.tab, webauthn.AddCredential, webauthn.AddCredentialParams{AuthenticatorID: a.id, Credential: c})
+	// Without keys, the index that Chromium 156 gives is out of bounds.
+	copied := *c
+	copied.CmtgKeys, copied.ActiveCmtgKeyIndex = nil, nil
+	do(a.tab, webauthn.AddCredential, webauthn.AddCredentialParams{AuthenticatorID: a.id, Credential: &copied})
 }
 
 // Clear removes all passkeys.
