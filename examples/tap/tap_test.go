@@ -54,6 +54,7 @@ func TestRecords(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
+	w.active(alice) // or what changes is part of what it has
 	alice.Put(notes, "2", note("two"))
 	alice.Put(notes, "2", note("zwei"))
 	bob.Put(notes, "2", note("not asked for"))
