@@ -93,7 +93,7 @@ func start(t testing.TB, dir string, env ...string) *process {
 func startWith(t testing.TB, dir string, log *os.File, env ...string) *process {
 	t.Helper()
 	p := &process{t: t, cmd: exec.Command(program(t)), done: make(chan error, 1)}
-	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "PDS_PORT=0", "PDS_LOG_LEVEL=warn", "PDS_DATA_DIRECTORY=" + dir}, backend(t, dir)...)
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "PDS_PORT=" + freePort(t), "PDS_LOG_LEVEL=warn", "PDS_DATA_DIRECTORY=" + dir}, backend(t, dir)...)
 	p.cmd.Env = append(p.cmd.Env, env...)
 	p.cmd.Stderr = log
 	stdout, err := p.cmd.StdoutPipe()

@@ -23,7 +23,7 @@ var facts = []fact{
 	{"write", 494, "µs", load, "494 to 410 µs of the server's processors each", "createRecord, all of it"},
 	{"read", 95, "µs", load, "95 to 79 µs of the server's processors each", "getRecord"},
 	{"list", 375, "µs", load, "375 to 269 µs of the server's processors each", "listRecords of 50"},
-	{"login", 25, "ms", "repo/account/credential/doc.go", "for some 25 ms", "argon2id"},
+	{"login", 25, "ms", "repo/account/credential/doc.go", "A hash takes some 25 ms", "argon2id"},
 	{"proxied", 400, "µs", "", "", "a call passed on: getSession (128 µs), a signature (94 µs), two reads; never measured"},
 	{"cold", 1.08, "µs", stores, "| first write to a cold repository | 84-108 ms |", "a record of a repository that is not cached, of 100,000"},
 	{"frame", 38.4, "µs", streams, "52,065 frames/s", "an event for a subscriber: 2 processors, readers included, a system call each"},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -48,15 +49,19 @@ type process struct {
 	errs   *bytes.Buffer
 }
 
-// freePort returns an address that nobody uses now.
+// freePort returns an address that nobody uses now. Its port is below those that the system gives to
+// connections: an app that is started again finds it free.
 func freePort(t *testing.T, host string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", host+":0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		addr := fmt.Sprintf("%s:%d", host, 20_000+rand.IntN(12_000))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
+		}
 	}
-	defer l.Close()
-	return fmt.Sprintf("%s:%d", host, l.Addr().(*net.TCPAddr).Port)
+	t.Fatal("no port is free")
+	return ""
 }
 
 var loginLine = regexp.MustCompile(`handle (\S+)   password (\S+)`)

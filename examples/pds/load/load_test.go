@@ -30,7 +30,7 @@ func TestRun(t *testing.T) {
 	if err := json.Unmarshal(out.Bytes(), &results); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"createRecord over HTTP, 2 clients, durable", "getRecord", "listRecords, 50", "getRepo, 1,000 records", "getRepo, 150 records (0 MB)", "2 at once", "apps let in: request, page, consent, code", "getSession with a bearer token", "getSession with DPoP", "memory at rest with 3 accounts", "cold start with 3 accounts"}
+	want := []string{"createRecord over HTTP, 2 clients, durable", "getRecord", "listRecords, 50", "getRepo, 1,000 records", "its first byte, of a new connection", "getRepo, 150 records (0 MB)", "2 at once", "apps let in: request, page, consent, code", "getSession with a bearer token", "getSession with DPoP", "memory at rest with 3 accounts", "cold start with 3 accounts"}
 	if len(results) != len(want) {
 		t.Fatalf("%+v", results)
 	}

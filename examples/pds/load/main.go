@@ -23,13 +23,20 @@
 //	| memory at rest with 100,000 accounts        | ≤ 150 MiB; then twice the cache more | 47 MiB; 285 MiB after each of 60,000 was used                             |
 //	| cold start with 100,000 accounts            | ≤ 1 s                               | 0.04 s to 0.10 s                                                          |
 //
-// On another machine, where a signature took 48 µs and a flush of the disk 0.5 ms, createRecord
-// reached 2,548/s to 3,025/s, with 410 to 494 µs of processors each.
-//
 // The last two rows are of -only rest,start -accounts 100000 -cold-accounts 100000. What is in
 // memory after the accounts were used is the cache of trees, 128 MiB (PDS_TREE_CACHE_SIZE), and as
 // much again until the garbage collector runs. A start reads what is pending, and no account, so it
 // takes as long with 10,000.
+//
+// Another machine, whose speed changed by a third from one run to the next, and whose disk took
+// some 0.5 ms for a flush (the first three rows: the least and the most of four runs):
+//
+//	| createRecord over HTTP, 32 clients, durable | 2,548/s to 3,025/s, p99 28.4 to 24.9 ms; 494 to 410 µs of the server's processors each  |
+//	| getRecord                                   | 13,882/s to 16,040/s, p99 9.9 to 8.6 ms; 95 to 79 µs of the server's processors each    |
+//	| listRecords, 50                             | 3,933/s to 5,515/s, p99 27.2 to 18.0 ms; 375 to 269 µs of the server's processors each  |
+//	| getRepo, 100,000 records (27 MB)            | 147 MB/s                                                                                |
+//	| 20 at once                                  | 287 MB/s in all; at most 163 MiB (one: 67 MiB; slow clients: 163 MiB)                   |
+//	| memory at rest with 1,000 accounts          | 28 MiB after the start, 66 MiB after each was used                                      |
 //
 // What calls took of the server's processors (-only read), before and after records were read from
 // the store's memory, on a machine with other work:

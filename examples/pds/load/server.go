@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -93,13 +94,19 @@ type process struct {
 	log     *os.File
 }
 
-// freePort finds a port, so that the server's start need not be read from what it prints.
+// freePort finds a port, so that the server's start need not be read from what it prints. It is below
+// those that the system gives to connections: a node that is started again finds it free.
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "localhost:0")
-	if err != nil {
-		return 0, err
+	for try := 0; ; try++ {
+		port := 20_000 + rand.IntN(12_000)
+		l, err := net.Listen("tcp", fmt.Sprintf("localhost:%d", port))
+		switch {
+		case err == nil:
+			return port, l.Close()
+		case try == 100:
+			return 0, err
+		}
 	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
 
 // start runs the server on a data directory. It returns when it answers, and how long that took.
