@@ -32,6 +32,11 @@ func TestHitsAndMisses(t *testing.T) {
 			t.Errorf("%s: %d hits, %d misses", name, c.hits, c.misses)
 		}
 	}
+	fits := stateOf(t, 1, 100)
+	c := &treeCache{limit: fits.bytes()}
+	if c.put(someone, fits); len(c.entries) != 1 {
+		t.Error("a tree that is as large as the cache is not in it")
+	}
 }
 
 // A state that may be outdated replaces none that is cached, whether that is larger than the cache

@@ -373,6 +373,24 @@ func TestRewind(t *testing.T) {
 	})
 }
 
+// A clock that is a little behind the last revision rewinds nothing: the new one follows it.
+func TestRewindOfAClockThatIsALittleBehind(t *testing.T) {
+	k := &keys{}
+	clock := time.Now()
+	h := repo.NewHost(repo.Config{Store: memoryStore(), Signer: k.signer, Now: func() time.Time { return clock }})
+	create(t, h, alice)
+	before, err := h.Head(ctx, alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock = clock.Add(-time.Minute)
+	export := file(madeRepo(t, alice, k.key(alice), aTime, nil))
+	res, err := h.Import(ctx, alice, bytes.NewReader(export), repo.Import{Unverified: true, Rewind: true})
+	if err != nil || res.Head.Rev <= before.Rev {
+		t.Errorf("%s after %s, %v", res.Head.Rev, before.Rev, err)
+	}
+}
+
 // TestWrongUseFailsEarly: what a program leaves out or mixes up is said at once, and nothing is
 // written.
 func TestWrongUseFailsEarly(t *testing.T) {

@@ -10,7 +10,9 @@ import (
 	"io"
 	"iter"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/commit"
@@ -291,6 +293,11 @@ func TestBoundsOfAnImport(t *testing.T) {
 	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
+	for name, v := range map[string]verification{"gone": {ctx: gone}, "at an end": {ctx: t.Context(), fatal: errCut}} {
+		if v.fault(errCut) || len(v.faults.Faults) != 0 {
+			t.Errorf("%s: reading goes on", name)
+		}
+	}
 	v := verification{h: h, ctx: gone, in: &Import{Limits: ImportLimits{Records: 9, Expanded: 1 << 20}}}
 	if err := v.count(&commit.RepoRecord{Path: path(30)}); !errors.Is(err, context.Canceled) {
 		t.Error(err)
@@ -434,4 +441,67 @@ func TestWhatABlobHas(t *testing.T) {
 			t.Errorf("%v, want %v", err, &want)
 		}
 	}
+}
+
+// Records that do not make the tree of the head are not served.
+func TestRecordsThatMakeAnotherTree(t *testing.T) {
+	h, add := notesHost(t)
+	head := add("a", "first").Head
+	reads := 0
+	err := h.View(t.Context(), someone, func(r storage.Reader) error {
+		_, err := rebuild(t.Context(), someone, readCounter{r, &reads, func(rec *storage.Record) error { rec.CID = head.Commit; return nil }})
+		return err
+	})
+	if !errors.Is(err, storage.ErrCorrupt) || reads != 1 {
+		t.Errorf("%v after %d reads", err, reads)
+	}
+}
+
+// gatedRepos is a store whose snapshots wait.
+type gatedRepos struct {
+	storage.Repos
+	views atomic.Int64
+	gate  chan struct{}
+}
+
+func (g *gatedRepos) View(ctx context.Context, did syntax.DID, fn func(storage.Reader) error) error {
+	g.views.Add(1)
+	<-g.gate
+	return g.Repos.View(ctx, did, fn)
+}
+
+// A reader that leaves takes a rebuild away from nobody: who waits goes on, and who comes joins.
+func TestReaderThatLeavesARebuild(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		other, _ := notesHost(t)
+		store := other.store
+		g := &gatedRepos{Repos: store.Repos, gate: make(chan struct{})}
+		store.Repos = g
+		h := NewHost(Config{Store: store, TempDir: t.TempDir(), Signer: other.signer})
+		gone, cancel := context.WithCancel(t.Context())
+		results := make(chan error, 3)
+		read := func(ctx context.Context) {
+			go func() {
+				_, err := h.build(ctx, someone)
+				results <- err
+			}()
+			synctest.Wait()
+		}
+		read(gone)
+		read(t.Context())
+		cancel()
+		if err := <-results; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		read(t.Context())
+		close(g.gate)
+		for range 2 {
+			if err := <-results; err != nil {
+				t.Error(err)
+			}
+		}
+		if n := g.views.Load(); n != 1 {
+			t.Errorf("%d rebuilds", n)
+		}
+	})
 }

@@ -35,7 +35,7 @@
 //	car                  seed 21  28 of 29
 //	mst                  seed 21  25 of 30
 //	lexicon/data         seed 21  26 of 30
-//	repo                 seed 22  21 of 30
+//	repo                 seed 25  22 of 27
 //	repo/account         seed 23  16 of 30
 //	identity             seed 21  26 of 30
 //	xrpc/serviceauth     seed 22  26 of 27

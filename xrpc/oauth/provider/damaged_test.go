@@ -17,6 +17,8 @@ import (
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/memory"
+	"github.com/pdskit/pdskit/storage/storagetest"
+	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
 )
 
@@ -471,6 +473,34 @@ func TestSetsThatCannotBeResolved(t *testing.T) {
 	a.scope = "atproto include:com.example.auth"
 	if out := a.exchange(a.code(nil), nil); out.str("scope") != "atproto" {
 		t.Errorf("without sets: %d %s", out.status, out.text)
+	}
+	if asked, err := w.p.requestedScope(t.Context(), client{metadata: &metadata{Scope: a.scope}}, a.scope); err != nil || asked != "atproto" {
+		t.Errorf("without sets, the account is asked for %q, %v", asked, err)
+	}
+}
+
+// Scopes may be as long as they may be, and a grant that cannot be read is an error.
+func TestLongScopesAndGrantsThatCannotBeRead(t *testing.T) {
+	w := newWorld(t)
+	longest := auth.Atproto + strings.Repeat(" ", maxScopeText-len(auth.Atproto))
+	for text, want := range map[string]bool{longest: true, longest + " ": false} {
+		_, err := w.p.requestedScope(t.Context(), client{metadata: &metadata{Scope: "atproto"}}, text)
+		if (err == nil) != want {
+			t.Errorf("%d bytes: %v", len(text), err)
+		}
+	}
+	kv := storagetest.Faults{Before: func(method string) error {
+		if method == "KVReader.Get" {
+			return errBroken
+		}
+		return nil
+	}}.Wrap(w.store).KV
+	err := kv.Read(t.Context(), func(r storage.KVReader) error {
+		_, err := readGrant(t.Context(), r, clientID)
+		return err
+	})
+	if !errors.Is(err, errBroken) {
+		t.Error(err)
 	}
 }
 
