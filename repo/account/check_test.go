@@ -111,3 +111,25 @@ func checkerOfAccounts(t *testing.T) {
 		t.Errorf("%d problems, %v", n, err)
 	}
 }
+
+// A check that looks again at what is wrong says that it is, or that it could not look: whichever call
+// fails.
+func TestCheckOfWhichOneCallFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, ctx := newFlakyWorld(t), t.Context()
+		put(t, w.Store, "handle/alice.test", "")
+		w.flaky.arm(0)
+		if _, _, err := w.checkAll(ctx); err != nil {
+			t.Fatal(err)
+		}
+		once := w.flaky.calls.Load()
+		for n := range once + 12 { // of those that it makes when it looks again, too
+			w.flaky.arm(n + 1)
+			problems, err := w.Check(ctx)
+			w.flaky.arm(0)
+			if err == nil && len(problems) == 0 || err != nil && !errors.Is(err, errFlaky) {
+				t.Errorf("call %d failed: %v, %v", n+1, problems, err)
+			}
+		}
+	})
+}

@@ -180,6 +180,44 @@ func TestDeletionOfAnAccountThatWasNotCounted(t *testing.T) {
 	}
 }
 
+// A deletion that is refused counts such an account, and the operation that made it does not count it
+// again.
+func TestRefusedDeletionOfAnAccountThatWasNotCounted(t *testing.T) {
+	ctx := t.Context()
+	s, kv, _ := newStuck(t)
+	r, err := s.Reserve(ctx, Account{DID: other, Handle: "bob.test", Email: "bob@example.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := crypto.GenerateKey(crypto.K256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv.full.Store(true)
+	if _, err := r.Create(ctx, key, repo.Batch{}); err != nil {
+		t.Fatal(err)
+	}
+	kv.full.Store(false)
+	clear(s.unfinished) // as another process
+	asked := 0
+	err = s.DeleteIf(ctx, Trusted(other), func(Account, storage.KVReader) error {
+		if asked++; asked == 2 {
+			return errFlaky
+		}
+		return nil
+	})
+	if !errors.Is(err, errFlaky) {
+		t.Error(err)
+	}
+	if err := s.RepairAlone(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.Count(ctx); err != nil || n != 2 {
+		t.Errorf("%d accounts were counted (%v)", n, err)
+	}
+	sound(t, s)
+}
+
 // Between the first step of a deletion and its last, another process deletes the account too, and may
 // make one anew with the same names, which may not be counted yet. The deletion takes that one, and
 // each is counted once.
