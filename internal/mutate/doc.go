@@ -36,7 +36,7 @@
 //	mst                  seed 21  25 of 30
 //	lexicon/data         seed 21  26 of 30
 //	repo                 seed 25  22 of 27
-//	repo/account         seed 23  16 of 30
+//	repo/account         seed 25  26 of 29
 //	identity             seed 21  26 of 30
 //	xrpc/serviceauth     seed 22  26 of 27
 //	xrpc/oauth/dpop      seed 22  25 of 29

@@ -350,6 +350,13 @@ func TestRefusals(t *testing.T) {
 	if list, readErr := w.Preferences(ctx, owner); err == nil || readErr != nil || len(list) != 1 || list[0].Type() != "a" {
 		t.Errorf("preferences that are no JSON: %v, %v, %v", err, list, readErr)
 	}
+	if _, err := w.Invite(ctx, "nocode"); !errors.Is(err, ErrNoInvite) {
+		t.Errorf("a code that does not exist: %v", err)
+	}
+	err = w.migrateStep(ctx, layout{Version: 1}, layout{Version: 7}, func(storage.KVTx) error { return errFlaky })
+	if n, countErr := w.Count(ctx); err != nil || countErr != nil || n != 2 {
+		t.Errorf("a step of a migration that another process has made: %v; %d accounts, %v", err, n, countErr)
+	}
 	s, kv, _ := newStuck(t)
 	kv.full.Store(true)
 	if _, err := s.UserHandle(ctx, Trusted(owner)); !errors.Is(err, errFull) {
