@@ -252,7 +252,7 @@ func DecodeSync(payload []byte) (*Sync, error) {
 	return nil, fmt.Errorf("%w: the blocks do not have the commit", ErrMessage)
 }
 
-// DecodeIdentity reads an #identity message.
+// DecodeIdentity reads the payload of an #identity message. Errors wrap [ErrMessage].
 func DecodeIdentity(payload []byte) (*Identity, error) {
 	i := new(Identity)
 	err := message(payload, identityFields, func(r *cbor.Reader, name []byte) (err error) {
@@ -276,7 +276,7 @@ func DecodeIdentity(payload []byte) (*Identity, error) {
 	return i, nil
 }
 
-// DecodeAccount reads an #account message.
+// DecodeAccount reads the payload of an #account message. Errors wrap [ErrMessage].
 func DecodeAccount(payload []byte) (*Account, error) {
 	a := new(Account)
 	err := message(payload, accountFields, func(r *cbor.Reader, name []byte) (err error) {

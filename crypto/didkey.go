@@ -39,7 +39,8 @@ func (k *PublicKey) DIDKey() string {
 // String returns the did:key.
 func (k *PublicKey) String() string { return k.DIDKey() }
 
-// ParseMultikey reads what Multikey returns.
+// ParseMultikey reads a key as [PublicKey.Multikey] writes it ("z" and base58 of a compressed point).
+// Errors wrap [ErrKey].
 func ParseMultikey(s string) (*PublicKey, error) {
 	const most = 64 // the real ones have 49 or 50; base58 takes quadratic time
 	if len(s) < 2 || len(s) > most || s[0] != 'z' {
@@ -61,7 +62,7 @@ func ParseMultikey(s string) (*PublicKey, error) {
 	return nil, fmt.Errorf("%w: unknown type of multikey", ErrKey)
 }
 
-// ParseDIDKey reads a did:key.
+// ParseDIDKey reads a did:key of a K-256 or P-256 key. Errors wrap [ErrKey].
 func ParseDIDKey(s string) (*PublicKey, error) {
 	multikey, ok := strings.CutPrefix(s, didKeyPrefix)
 	if !ok {

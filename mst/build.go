@@ -104,7 +104,8 @@ const firstArena = 1 << 10
 // NewBuilder returns a Builder that keeps the tree.
 func NewBuilder() *Builder { return &Builder{keep: true} }
 
-// Add adds an entry.
+// Add adds an entry. Its key must be greater than the one before. The *[Error] wraps [ErrOrder],
+// [ErrInvalidKey], [ErrLink] (a value that no tree may have) or [ErrTooManyEntries].
 func (b *Builder) Add(key string, v cid.Cid) error {
 	if b.err == nil {
 		b.err = b.add(key, v)

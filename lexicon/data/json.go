@@ -14,7 +14,8 @@ import (
 // beyond it, JSON numbers mean different things to different readers.
 const maxSafeInt = 1<<53 - 1
 
-// FromJSON reads one JSON value.
+// FromJSON reads one JSON value of the data model, with links, bytes and blobs as their Go types. It
+// refuses names that occur twice, floats, and what is beyond the limits. Errors are of type *[Error].
 func FromJSON(b []byte, lim Limits) (any, error) {
 	e, err := ParseJSON(b, lim)
 	if err != nil {

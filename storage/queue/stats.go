@@ -15,7 +15,7 @@ func (q *Queue) Pause(ctx context.Context) error {
 	return q.cfg.KV.Write(ctx, func(tx storage.KVTx) error { return tx.Set(ctx, q.prefix+"p", one, time.Time{}) })
 }
 
-// Resume ends a pause.
+// Resume ends a pause. It has no effect if there is none.
 func (q *Queue) Resume(ctx context.Context) error {
 	err := q.cfg.KV.Write(ctx, func(tx storage.KVTx) error { return tx.Delete(ctx, q.prefix+"p") })
 	q.Wake()

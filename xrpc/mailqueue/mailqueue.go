@@ -239,7 +239,8 @@ func (q *Queue) HasRoom(ctx context.Context, messages int) error {
 	return q.queue.HasRoom(ctx, messages)
 }
 
-// Send stores a message.
+// Send stores a message, which [Queue.Run] sends. It is durable when Send returns. A full queue gives
+// [queue.ErrNoRoom].
 func (q *Queue) Send(ctx context.Context, m server.Mail) error {
 	job, err := q.seal(m)
 	if err != nil {
