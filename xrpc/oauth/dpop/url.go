@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // normalURL brings the address of a request into the form that addresses are compared in (RFC 3986,
@@ -28,6 +29,8 @@ func normalURL(s string) (string, error) {
 		return "", errors.New("an address with credentials")
 	case u.Opaque != "" || u.Hostname() == "":
 		return "", errors.New("an address without a host")
+	case strings.ContainsFunc(u.Host, func(r rune) bool { return r >= utf8.RuneSelf }):
+		return "", errors.New("an address whose host is not in ASCII")
 	}
 	host, port := strings.ToLower(u.Hostname()), u.Port()
 	switch {
