@@ -5,6 +5,8 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -12,6 +14,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -123,6 +126,21 @@ func startWith(t testing.TB, dir string, log *os.File, env ...string) *process {
 		t.Fatalf("the server did not say where it is:\n%s", strings.Join(p.out, "\n"))
 	}
 	return p
+}
+
+// freePort is a port that nothing listens on. It is below those that the system gives to connections,
+// and to listeners that ask for none: a server that is killed and started again finds it free.
+func freePort(t testing.TB) string {
+	t.Helper()
+	for range 100 {
+		port := strconv.Itoa(20_000 + rand.IntN(12_000))
+		if l, err := net.Listen("tcp", "localhost:"+port); err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 // port is the port that the server listens on, for the environment of the next one.
