@@ -5,8 +5,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -21,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 )
@@ -128,19 +127,14 @@ func startWith(t testing.TB, dir string, log *os.File, env ...string) *process {
 	return p
 }
 
-// freePort is a port that nothing listens on. It is below those that the system gives to connections,
-// and to listeners that ask for none: a server that is killed and started again finds it free.
+// freePort is a port that nothing listens on.
 func freePort(t testing.TB) string {
 	t.Helper()
-	for range 100 {
-		port := strconv.Itoa(20_000 + rand.IntN(12_000))
-		if l, err := net.Listen("tcp", "localhost:"+port); err == nil {
-			l.Close()
-			return port
-		}
+	port, err := testenv.FreePort("localhost")
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free")
-	return ""
+	return strconv.Itoa(port)
 }
 
 // port is the port that the server listens on, for the environment of the next one.

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,6 +21,7 @@ import (
 	"github.com/pdskit/pdskit/examples/statusphere/internal/index"
 	"github.com/pdskit/pdskit/examples/statusphere/internal/status"
 	"github.com/pdskit/pdskit/internal/browser"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
@@ -49,19 +48,14 @@ type process struct {
 	errs   *bytes.Buffer
 }
 
-// freePort returns an address that nobody uses now. Its port is below those that the system gives to
-// connections: an app that is started again finds it free.
+// freePort returns an address that nobody uses now.
 func freePort(t *testing.T, host string) string {
 	t.Helper()
-	for range 100 {
-		addr := fmt.Sprintf("%s:%d", host, 20_000+rand.IntN(12_000))
-		if l, err := net.Listen("tcp", addr); err == nil {
-			l.Close()
-			return addr
-		}
+	port, err := testenv.FreePort(host)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free")
-	return ""
+	return fmt.Sprintf("%s:%d", host, port)
 }
 
 var loginLine = regexp.MustCompile(`handle (\S+)   password (\S+)`)

@@ -154,8 +154,10 @@ func pendingOperations(t *testing.T, s *Store) (n int) {
 	return n
 }
 
-// A deletion counts an account whose creation could not be finished.
-func TestDeletionOfAnAccountThatWasNotCounted(t *testing.T) {
+// newUncounted is a store as another process sees it that finds the account other, whose creation
+// could not be finished: it is there, and is not counted.
+func newUncounted(t *testing.T) *Store {
+	t.Helper()
 	ctx := t.Context()
 	s, kv, _ := newStuck(t)
 	r, err := s.Reserve(ctx, Account{DID: other, Handle: "bob.test", Email: "bob@example.com"})
@@ -172,6 +174,13 @@ func TestDeletionOfAnAccountThatWasNotCounted(t *testing.T) {
 	}
 	kv.full.Store(false)
 	clear(s.unfinished) // as another process
+	return s
+}
+
+// A deletion counts an account whose creation could not be finished.
+func TestDeletionOfAnAccountThatWasNotCounted(t *testing.T) {
+	ctx := t.Context()
+	s := newUncounted(t)
 	if err := s.Delete(ctx, Trusted(other)); err != nil {
 		t.Fatal(err)
 	}
@@ -184,23 +193,9 @@ func TestDeletionOfAnAccountThatWasNotCounted(t *testing.T) {
 // again.
 func TestRefusedDeletionOfAnAccountThatWasNotCounted(t *testing.T) {
 	ctx := t.Context()
-	s, kv, _ := newStuck(t)
-	r, err := s.Reserve(ctx, Account{DID: other, Handle: "bob.test", Email: "bob@example.com"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := crypto.GenerateKey(crypto.K256)
-	if err != nil {
-		t.Fatal(err)
-	}
-	kv.full.Store(true)
-	if _, err := r.Create(ctx, key, repo.Batch{}); err != nil {
-		t.Fatal(err)
-	}
-	kv.full.Store(false)
-	clear(s.unfinished) // as another process
+	s := newUncounted(t)
 	asked := 0
-	err = s.DeleteIf(ctx, Trusted(other), func(Account, storage.KVReader) error {
+	err := s.DeleteIf(ctx, Trusted(other), func(Account, storage.KVReader) error {
 		if asked++; asked == 2 {
 			return errFlaky
 		}

@@ -24,6 +24,7 @@ import (
 	"github.com/pdskit/pdskit/internal/pgtest"
 	"github.com/pdskit/pdskit/internal/s3test"
 	"github.com/pdskit/pdskit/internal/sleep"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/storage/lease"
 	"github.com/pdskit/pdskit/storage/postgres"
 )
@@ -111,7 +112,7 @@ func newCluster(ctx context.Context, dir, program string, n int, notes io.Writer
 		if err := os.Mkdir(m.dir, 0o700); err != nil {
 			return nil, err
 		}
-		if m.port, err = freePort(); err != nil {
+		if m.port, err = testenv.FreePort("localhost"); err != nil {
 			return nil, err
 		}
 		m.url = fmt.Sprintf("http://127.0.0.1:%d", m.port)

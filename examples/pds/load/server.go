@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -22,6 +20,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/internal/seed"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
@@ -94,24 +93,9 @@ type process struct {
 	log     *os.File
 }
 
-// freePort finds a port, so that the server's start need not be read from what it prints. It is below
-// those that the system gives to connections: a node that is started again finds it free.
-func freePort() (int, error) {
-	for try := 0; ; try++ {
-		port := 20_000 + rand.IntN(12_000)
-		l, err := net.Listen("tcp", fmt.Sprintf("localhost:%d", port))
-		switch {
-		case err == nil:
-			return port, l.Close()
-		case try == 100:
-			return 0, err
-		}
-	}
-}
-
 // start runs the server on a data directory. It returns when it answers, and how long that took.
 func start(ctx context.Context, program, dir string, env ...string) (p *process, took time.Duration, err error) {
-	port, err := freePort()
+	port, err := testenv.FreePort("localhost")
 	if err != nil {
 		return nil, 0, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pdskit/pdskit/examples/internal/metrics"
 	"github.com/pdskit/pdskit/internal/seed"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
@@ -39,7 +40,7 @@ func (b *bench) server(ctx context.Context, name string, n int, of func(int) see
 	var env []string
 	metrics := ""
 	if b.profiles != "" {
-		port, err := freePort()
+		port, err := testenv.FreePort("localhost")
 		if err != nil {
 			return nil, err
 		}

@@ -61,23 +61,8 @@ func TestMatrix163WrongCodes(t *testing.T) {
 func TestMatrix163GuessesAtOnce(t *testing.T) {
 	v := newVault(t)
 	secret := v.app()
-	wrong, p := v.wrongCode(secret), Proof{Account: v.account()}
-	var all sync.WaitGroup
-	errs := make(chan error, 40)
-	for i := range cap(errs) {
-		s := v.Store
-		if i%2 == 0 {
-			s = v.other
-		}
-		all.Go(func() {
-			_, err := s.CheckFactor(t.Context(), p, wrong)
-			errs <- err
-		})
-	}
-	all.Wait()
-	close(errs)
 	looked := 0
-	for err := range errs {
+	for err := range v.checkAtOnce(v.wrongCode(secret), 40) {
 		switch {
 		case errors.Is(err, ErrWrongFactor):
 			looked++
@@ -148,13 +133,12 @@ func TestMatrix164CodeUsedTwiceAtOnce(t *testing.T) {
 	v.atOnce(code)
 }
 
-// atOnce has a code used by many at once, in two processes, and wants one of them to succeed.
-func (v *vault) atOnce(code string) {
-	v.t.Helper()
+// checkAtOnce checks a code n times at once, in two processes, and yields the errors.
+func (v *vault) checkAtOnce(code string, n int) <-chan error {
 	p := Proof{Account: v.account()}
 	var all sync.WaitGroup
-	errs := make(chan error, 8)
-	for i := range cap(errs) {
+	errs := make(chan error, n)
+	for i := range n {
 		s := v.Store
 		if i%2 == 0 {
 			s = v.other
@@ -166,8 +150,14 @@ func (v *vault) atOnce(code string) {
 	}
 	all.Wait()
 	close(errs)
+	return errs
+}
+
+// atOnce has a code used by many at once, in two processes, and wants one of them to succeed.
+func (v *vault) atOnce(code string) {
+	v.t.Helper()
 	in := 0
-	for err := range errs {
+	for err := range v.checkAtOnce(code, 8) {
 		if err == nil {
 			in++
 		}
